@@ -1,0 +1,24 @@
+//! Green threads for Rust programs and for the Python layer of roving: stackful fibers, pinned to the
+//! worker that started them, on workers that steal unstarted work from one another.
+//!
+//! `docs/ARCHITECTURE.md` draws the map of the rooms below; each room has a README for its protocols.
+
+mod loom;
+
+mod context;
+mod fiber;
+mod reactor;
+mod runtime;
+mod scheduler;
+mod stack;
+
+pub use fiber::{
+    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason, checkpoint,
+    current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
+};
+pub use runtime::{
+    BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind,
+    scope, spawn,
+};
+pub use scheduler::{FiberView, Hooks, NoHooks};
+pub use stack::StackError;

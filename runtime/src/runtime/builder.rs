@@ -1,0 +1,169 @@
+//! Settings of a runtime.
+
+use super::lifecycle::Runtime;
+use crate::scheduler::{Hooks, NoHooks};
+use crate::stack::{StackClass, StackError};
+use std::time::Duration;
+
+/// What dropping a [`Runtime`] does with fibers that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropPolicy {
+    /// Wait until every fiber has ended.
+    Drain,
+    /// Cancel every fiber, wait this long, then abandon those that still have not ended: what is on
+    /// their stacks is leaked, never dropped.
+    Abandon(Duration),
+}
+
+/// Why no runtime could be built.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The worker count is zero or above [`Builder::MAX_WORKERS`].
+    Workers {
+        /// The count that was asked for.
+        asked: usize,
+    },
+    /// `ROVING_WORKERS` does not hold a worker count.
+    WorkersVariable {
+        /// What it holds.
+        value: String,
+    },
+    /// A stack size or embedder area out of range, or the system refused the overflow report.
+    Stack(StackError),
+    /// The system refused a poll, a descriptor or a thread.
+    System(std::io::Error),
+}
+
+impl std::fmt::Display for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let max = Builder::<NoHooks>::MAX_WORKERS;
+        match self {
+            BuildError::Workers { asked } => {
+                write!(f, "a runtime has 1 to {max} workers, not {asked}: ask for as many as there are cores")
+            }
+            BuildError::WorkersVariable { value } => {
+                write!(f, "ROVING_WORKERS is {value:?}: it must be a number from 1 to {max}, or unset")
+            }
+            BuildError::Stack(error) => error.fmt(f),
+            BuildError::System(error) => write!(f, "the system refused what a worker needs: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BuildError::Stack(error) => Some(error),
+            BuildError::System(error) => Some(error),
+            BuildError::Workers { .. } | BuildError::WorkersVariable { .. } => None,
+        }
+    }
+}
+
+/// Settings of a [`Runtime`].
+///
+/// ```
+/// use roving_runtime::Runtime;
+///
+/// let runtime = Runtime::builder().workers(2).stack_size(256 << 10).build()?;
+/// assert_eq!(runtime.spawn(|| 6 * 7).join()?, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing before `build`"]
+pub struct Builder<H: Hooks = NoHooks> {
+    pub(super) workers: Option<usize>,
+    pub(super) stack_size: usize,
+    pub(super) embedder_area: usize,
+    pub(super) thread_name: String,
+    pub(super) on_drop: DropPolicy,
+    pub(super) hooks: H,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            workers: None,
+            stack_size: StackClass::DEFAULT.size(),
+            embedder_area: 0,
+            thread_name: "roving".to_owned(),
+            on_drop: DropPolicy::Drain,
+            hooks: NoHooks,
+        }
+    }
+}
+
+impl<H: Hooks> Builder<H> {
+    /// The largest worker count.
+    pub const MAX_WORKERS: usize = 1024;
+
+    /// How many workers; by default `ROVING_WORKERS`, or else the processors this process may use (its
+    /// affinity and its cgroup's quota counted).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The default size of a fiber's stack in bytes of address space, rounded up to a power of two from
+    /// 128 KiB to 8 MiB; 512 KiB unless set. Memory is only spent on pages that are touched.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
+        self
+    }
+
+    /// How many bytes at the top of every stack belong to the embedder's hooks; none unless set.
+    pub fn embedder_area(mut self, bytes: usize) -> Self {
+        self.embedder_area = bytes;
+        self
+    }
+
+    /// What worker threads are called, before their number.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = name.into();
+        self
+    }
+
+    /// What dropping the runtime does; [`DropPolicy::Drain`] unless set.
+    pub fn on_drop(mut self, policy: DropPolicy) -> Self {
+        self.on_drop = policy;
+        self
+    }
+
+    /// Sets the embedder's hooks.
+    pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
+        let Self { workers, stack_size, embedder_area, thread_name, on_drop, hooks: _ } = self;
+        Builder { workers, stack_size, embedder_area, thread_name, on_drop, hooks }
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// See [`BuildError`]; nothing is left running.
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        Runtime::start(self)
+    }
+
+    pub(super) fn worker_count(&self) -> Result<usize, BuildError> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => match std::env::var("ROVING_WORKERS") {
+                Ok(value) => value
+                    .parse()
+                    .ok()
+                    .filter(|workers| (1..=Self::MAX_WORKERS).contains(workers))
+                    .ok_or(BuildError::WorkersVariable { value })?,
+                Err(std::env::VarError::NotPresent) => {
+                    std::thread::available_parallelism().map_or(1, usize::from).min(Self::MAX_WORKERS)
+                }
+                Err(std::env::VarError::NotUnicode(value)) => {
+                    return Err(BuildError::WorkersVariable { value: value.to_string_lossy().into_owned() });
+                }
+            },
+        };
+        if !(1..=Self::MAX_WORKERS).contains(&workers) {
+            return Err(BuildError::Workers { asked: workers });
+        }
+        Ok(workers)
+    }
+}

@@ -1,0 +1,203 @@
+//! Spawning.
+
+use crate::fiber::options::{Class, FiberOptions};
+use crate::fiber::{self, JoinHandle};
+use crate::loom::sync::Arc;
+use crate::scheduler::{self, Hub, Phase, Work};
+use crate::stack::{StackClass, StackError};
+use std::panic::Location;
+
+/// A reference to a runtime, to spawn on it from anywhere. Does not keep it running.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) hub: Arc<Hub>,
+}
+
+/// Why a fiber could not be spawned, with the closure it would have run.
+pub struct SpawnError<F> {
+    /// What it would have run.
+    pub closure: F,
+    /// Why it does not.
+    pub kind: SpawnErrorKind,
+}
+
+/// See [`SpawnError`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpawnErrorKind {
+    /// The runtime is shutting down, or has.
+    ShutDown,
+    /// The stack size is zero or too large.
+    Stack(StackError),
+}
+
+impl<F> std::fmt::Debug for SpawnError<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpawnError").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl<F> std::fmt::Display for SpawnError<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.kind {
+            SpawnErrorKind::ShutDown => f.write_str("the runtime has been shut down and starts nothing new"),
+            SpawnErrorKind::Stack(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<F> std::error::Error for SpawnError<F> {}
+
+impl Handle {
+    /// The runtime of the worker this thread is.
+    pub fn current() -> Option<Self> {
+        scheduler::current_hub().map(|hub| Self { hub })
+    }
+
+    /// Runs `closure` in a new fiber.
+    ///
+    /// # Panics
+    /// When the runtime has been shut down; [`Handle::fiber`] gives an error instead.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, closure: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match spawn_on(&self.hub, closure, FiberOptions::default(), Location::caller()) {
+            Ok(handle) => handle,
+            Err(error) => panic!("roving: {error}"),
+        }
+    }
+
+    /// A fiber with options, not spawned yet.
+    pub fn fiber(&self) -> FiberBuilder<'_> {
+        FiberBuilder { hub: &self.hub, options: FiberOptions::default(), stack_size: None }
+    }
+}
+
+/// Runs `closure` in a new fiber of the current runtime.
+///
+/// # Panics
+/// Outside a runtime's workers: there, use [`Handle::spawn`] or `Runtime::spawn`.
+#[track_caller]
+pub fn spawn<F, T>(closure: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let site = Location::caller();
+    let spawned = scheduler::with_current_hub(|hub| spawn_on(hub, closure, FiberOptions::default(), site));
+    match spawned {
+        Some(Ok(handle)) => handle,
+        Some(Err(error)) => panic!("roving: {error}"),
+        None => panic!("roving: spawn was called outside a runtime: use Runtime::spawn or Handle::spawn"),
+    }
+}
+
+/// Options of one fiber.
+///
+/// ```
+/// # let runtime = roving_runtime::Runtime::builder().workers(1).build()?;
+/// let fiber = runtime.fiber().name("resize").stack_size(2 << 20).spawn(|| "done").map_err(|e| e.kind);
+/// assert_eq!(fiber.unwrap().join()?, "done");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "nothing is spawned before `spawn`"]
+pub struct FiberBuilder<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) options: FiberOptions,
+    pub(super) stack_size: Option<usize>,
+}
+
+impl FiberBuilder<'_> {
+    /// Names the fiber, for dumps and reports.
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// The stack's size in bytes, rounded up to a power of two from 128 KiB to 8 MiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Starts it on the worker with the fewest live fibers, whatever its spawner's worker does.
+    pub fn spread(mut self) -> Self {
+        self.options.spread = true;
+        self
+    }
+
+    /// Makes it background work: it runs when there is no normal work, and at least one turn in sixteen.
+    pub fn background(mut self) -> Self {
+        self.options.class = Class::Background;
+        self
+    }
+
+    /// Spawns the fiber.
+    ///
+    /// # Errors
+    /// See [`SpawnErrorKind`]; the closure comes back.
+    #[track_caller]
+    pub fn spawn<F, T>(self, closure: F) -> Result<JoinHandle<T>, SpawnError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let site = Location::caller();
+        match self.checked() {
+            Ok((hub, options)) => spawn_on(hub, closure, options, site),
+            Err(kind) => Err(SpawnError { closure, kind }),
+        }
+    }
+}
+
+impl<'a> FiberBuilder<'a> {
+    pub(super) fn checked(self) -> Result<(&'a Hub, FiberOptions), SpawnErrorKind> {
+        let mut options = self.options;
+        if let Some(bytes) = self.stack_size {
+            options.stack = Some(StackClass::for_size(bytes).map_err(SpawnErrorKind::Stack)?);
+        }
+        Ok((self.hub, options))
+    }
+}
+
+#[inline]
+fn spawn_on<F, T>(
+    hub: &Hub,
+    closure: F,
+    options: FiberOptions,
+    site: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError<F>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: nothing is borrowed.
+    unsafe { spawn_unchecked(hub, closure, options, site) }
+}
+
+/// # Safety
+/// What `closure` and its result borrow must outlive the fiber's end and the handle.
+#[inline]
+pub(super) unsafe fn spawn_unchecked<F, T>(
+    hub: &Hub,
+    closure: F,
+    options: FiberOptions,
+    site: &'static Location<'static>,
+) -> Result<JoinHandle<T>, SpawnError<F>>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    if hub.phase() >= Phase::Stopping {
+        return Err(SpawnError { closure, kind: SpawnErrorKind::ShutDown });
+    }
+    let (class, spread) = (options.class, options.spread);
+    // SAFETY: passed on to the caller.
+    let (fiber, handle) = unsafe { fiber::create(closure, options, hub.id, site) };
+    // Work that is refused here, between the check above and now, ends as abandoned: its handle says so.
+    let _ = scheduler::submit(hub, Work::fiber(fiber), class, spread);
+    Ok(handle)
+}

@@ -1,0 +1,120 @@
+//! A running runtime, and how it ends.
+
+use super::builder::{BuildError, Builder, DropPolicy};
+use super::handle::{FiberBuilder, Handle};
+use crate::fiber::JoinHandle;
+use crate::loom::sync::Arc;
+use crate::loom::thread;
+use crate::reactor::PollDriver;
+use crate::scheduler::driver::Driver;
+use crate::scheduler::{self, Hooks, Phase};
+use crate::stack::{Slabs, SlabsConfig, StackClass};
+use std::time::Instant;
+
+/// Workers, and the fibers on them. Dropping it drains it, unless [`Builder::on_drop`] says otherwise.
+pub struct Runtime {
+    handle: Handle,
+    threads: Vec<thread::JoinHandle<()>>,
+    on_drop: DropPolicy,
+}
+
+impl Runtime {
+    /// Settings for a new runtime.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A runtime with the default settings.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    pub(super) fn start<H: Hooks>(builder: Builder<H>) -> Result<Self, BuildError> {
+        let workers = builder.worker_count()?;
+        let default_stack = StackClass::for_size(builder.stack_size).map_err(BuildError::Stack)?;
+        let config = SlabsConfig { embedder_bytes: builder.embedder_area, ..SlabsConfig::default() };
+        let slabs = Arc::new(Slabs::new(&config).map_err(BuildError::Stack)?);
+        scheduler::install_overflow_report().map_err(BuildError::Stack)?;
+        let drivers = (0..workers)
+            .map(|_| Ok(Box::new(PollDriver::new()?) as Box<dyn Driver>))
+            .collect::<std::io::Result<Vec<_>>>()
+            .map_err(BuildError::System)?;
+        let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
+        // From here on, dropping the runtime stops what has been started.
+        let mut runtime =
+            Self { handle: Handle { hub }, threads: Vec::with_capacity(workers), on_drop: builder.on_drop };
+        for (index, worker) in loops.into_iter().enumerate() {
+            let thread = thread::Builder::new()
+                .name(format!("{}-{index}", builder.thread_name))
+                .spawn(move || worker.run())
+                .map_err(BuildError::System)?;
+            runtime.threads.push(thread);
+        }
+        Ok(runtime)
+    }
+
+    /// A reference to spawn with from anywhere.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Runs `closure` in a new fiber.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, closure: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.handle.spawn(closure)
+    }
+
+    /// A fiber with options, not spawned yet.
+    pub fn fiber(&self) -> FiberBuilder<'_> {
+        self.handle.fiber()
+    }
+
+    /// Ends the runtime as `policy` says, and returns whether every fiber had ended by then.
+    pub fn shutdown(mut self, policy: DropPolicy) -> bool {
+        self.end(policy)
+    }
+
+    fn end(&mut self, policy: DropPolicy) -> bool {
+        let hub = &self.handle.hub;
+        if hub.phase() == Phase::Stopped {
+            return true;
+        }
+        hub.advance(Phase::Draining);
+        // A fiber that ends its own runtime cannot wait for itself.
+        let from_inside = scheduler::current_hub().is_some_and(|here| here.id == hub.id);
+        let drained = match policy {
+            _ if from_inside => false,
+            DropPolicy::Drain => hub.wait_drained(None),
+            DropPolicy::Abandon(grace) => {
+                hub.cancel_all();
+                hub.wait_drained(Instant::now().checked_add(grace))
+            }
+        };
+        hub.advance(Phase::Stopping);
+        let threads = std::mem::take(&mut self.threads);
+        if from_inside {
+            // The workers leave when their current turns end, this fiber's included; nobody waits for them.
+            return false;
+        }
+        for thread in threads {
+            // A worker does not unwind: it would have aborted.
+            let _ = thread.join();
+        }
+        hub.advance(Phase::Stopped);
+        hub.empty_queues();
+        drained
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.end(self.on_drop);
+    }
+}

@@ -1,0 +1,208 @@
+//! A worker's own side: what only its thread touches, and what its fibers ask of it.
+
+use super::hub::{Hub, Phase};
+use super::ready::ReadyQueue;
+use super::work::Work;
+use crate::fiber::options::Class;
+use crate::fiber::parker::Unparker;
+use crate::fiber::{Core, FiberRef, Home, TimerId};
+use crate::loom::cell::UnsafeCell;
+use crate::loom::deque;
+use crate::loom::sync::Arc;
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::time::Instant;
+
+/// Law: `owner` is touched by the worker's thread alone, in short closures that run no code of the
+/// user's.
+pub(crate) struct WorkerHome {
+    pub(super) hub: Arc<Hub>,
+    pub(super) index: usize,
+    owner: UnsafeCell<Owner>,
+}
+
+pub(super) struct Owner {
+    pub(super) ready: [ReadyQueue; 2],
+    pub(super) local: [deque::Worker<Work>; 2],
+    /// What goes before everything else: a fiber its joiner has claimed, or a joiner whose child has ended.
+    pub(super) next: Option<FiberRef>,
+    /// Claims since the local queue was last rid of tombstones.
+    pub(super) claims: usize,
+}
+
+impl Owner {
+    /// An older one takes its turn with the ready fibers.
+    fn put_next(&mut self, fiber: FiberRef) {
+        if let Some(older) = self.next.replace(fiber) {
+            self.ready[older.class.index()].push(older);
+        }
+    }
+
+    pub(super) fn clear_next(&mut self) {
+        if let Some(fiber) = self.next.take() {
+            self.ready[fiber.class.index()].push(fiber);
+        }
+    }
+}
+
+// SAFETY: `owner` is only reached through `with_owner`, whose callers are on the worker's thread.
+unsafe impl Send for WorkerHome {}
+// SAFETY: as above; the rest is Sync.
+unsafe impl Sync for WorkerHome {}
+
+thread_local! {
+    static HERE: Cell<Option<NonNull<WorkerHome>>> = const { Cell::new(None) };
+}
+
+impl WorkerHome {
+    pub(super) fn new(hub: Arc<Hub>, index: usize, local: [deque::Worker<Work>; 2]) -> Self {
+        let owner = Owner { ready: Default::default(), local, next: None, claims: 0 };
+        Self { hub, index, owner: UnsafeCell::new(owner) }
+    }
+
+    /// # Safety
+    /// On the worker's thread only, and `f` neither switches stacks nor comes back here.
+    #[inline]
+    pub(super) unsafe fn with_owner<R>(&self, f: impl FnOnce(&mut Owner) -> R) -> R {
+        // SAFETY: one thread, no reentrance, by the caller's promise.
+        self.owner.with_mut(|owner| f(unsafe { &mut *owner }))
+    }
+
+    /// Makes `self` this thread's worker until the returned mark is dropped.
+    pub(super) fn enter(&self) -> Entered<'_> {
+        HERE.with(|here| here.set(Some(NonNull::from(self))));
+        Entered(std::marker::PhantomData)
+    }
+
+    /// The load this worker announces to placement. Called on its thread.
+    #[inline]
+    pub(super) fn change_live(&self, by: isize) {
+        use crate::loom::sync::atomic::Ordering;
+        let live = &self.hub.remotes[self.index].live;
+        live.store(live.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+    }
+
+    /// Queues unstarted work of this thread.
+    #[inline]
+    fn push_local(&self, work: Work, class: Class) {
+        // SAFETY: `with_here` runs on the worker's thread.
+        unsafe { self.with_owner(|owner| owner.local[class.index()].push(work)) };
+        self.hub.remotes[self.index].counters.spawned.add(1);
+        self.hub.wake_one();
+    }
+}
+
+pub(super) struct Entered<'a>(std::marker::PhantomData<&'a WorkerHome>);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        HERE.with(|here| here.set(None));
+    }
+}
+
+/// Calls `f` with this thread's worker, if it is one.
+#[inline]
+pub(crate) fn with_here<R>(f: impl FnOnce(&WorkerHome) -> R) -> Option<R> {
+    let here = HERE.with(Cell::get)?;
+    // SAFETY: `Entered` borrows the home for as long as it is set.
+    Some(f(unsafe { here.as_ref() }))
+}
+
+/// Queues new work on `hub`: on this thread's worker if it is one of the hub's, else in the injector.
+/// Gives it back when the runtime takes no more from here.
+#[inline]
+pub(crate) fn submit(hub: &Hub, work: Work, class: Class, spread: bool) -> Result<(), Work> {
+    let phase = hub.phase();
+    if HERE.with(Cell::get).is_some() && phase < Phase::Stopping {
+        let mut work = Some(work);
+        with_here(|here| {
+            if here.hub.id != hub.id {
+                return;
+            }
+            let Some(work) = work.take() else { return };
+            if spread {
+                here.hub.remotes[here.index].counters.spawned.add(1);
+                hub.hand_to(hub.least_loaded(hub.remotes.len()), work, class);
+            } else {
+                here.push_local(work, class);
+            }
+        });
+        return match work {
+            None => Ok(()),
+            Some(work) => submit_from_outside(hub, work, class, spread),
+        };
+    }
+    submit_from_outside(hub, work, class, spread)
+}
+
+fn submit_from_outside(hub: &Hub, work: Work, class: Class, spread: bool) -> Result<(), Work> {
+    if hub.phase() != Phase::Running {
+        return Err(work);
+    }
+    if spread {
+        hub.count_from_outside();
+        hub.hand_to(hub.least_loaded(hub.remotes.len()), work, class);
+    } else {
+        hub.inject(work, class);
+    }
+    Ok(())
+}
+
+/// Calls `f` with the hub of the worker this thread is.
+#[inline]
+pub(crate) fn with_current_hub<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
+    with_here(|here| f(&here.hub))
+}
+
+/// The hub of the worker this thread is.
+pub(crate) fn current_hub() -> Option<Arc<Hub>> {
+    with_here(|here| here.hub.clone())
+}
+
+impl Home for WorkerHome {
+    #[inline]
+    fn schedule_here(&self, fiber: FiberRef) {
+        let class = fiber.class;
+        // SAFETY: the trait's contract: this worker's thread.
+        unsafe { self.with_owner(|owner| owner.ready[class.index()].push(fiber)) };
+    }
+
+    fn schedule_from_afar(&self, fiber: FiberRef) {
+        self.hub.remotes[self.index].inbox.push(fiber);
+        self.hub.wake_worker(self.index);
+    }
+
+    fn enroll(&self, core: NonNull<Core>) -> u32 {
+        self.hub.remotes[self.index].registry.lock().insert(core)
+    }
+
+    fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
+        self.hub.remotes[self.index].driver.arm(deadline, unparker)
+    }
+
+    fn disarm(&self, timer: TimerId) -> bool {
+        self.hub.remotes[self.index].driver.disarm(timer)
+    }
+
+    fn runtime(&self) -> u32 {
+        self.hub.id
+    }
+
+    fn start_next(&self, fiber: FiberRef) {
+        // The queue entry stays behind as a tombstone and is counted when it is dropped, so the claimed
+        // fiber counts anew.
+        self.hub.remotes[self.index].counters.spawned.add(1);
+        // SAFETY: the trait's contract: this worker's thread.
+        unsafe {
+            self.with_owner(|owner| {
+                owner.claims += 1;
+                owner.put_next(fiber);
+            });
+        }
+    }
+
+    fn resume_next(&self, fiber: FiberRef) {
+        // SAFETY: the trait's contract: this worker's thread.
+        unsafe { self.with_owner(|owner| owner.put_next(fiber)) };
+    }
+}

@@ -1,0 +1,294 @@
+//! What the threads of one runtime share: the injector, who sleeps, and each worker's reachable side.
+
+use super::driver::Driver;
+use super::idle::Idle;
+use super::inbox::Inbox;
+use super::registry::Registry;
+use super::work::Work;
+use crate::fiber::options::Class;
+use crate::fiber::{Fiber, FiberRef};
+use crate::loom::CachePadded;
+use crate::loom::deque::{Injector, Stealer};
+use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::loom::sync::{Arc, Condvar, Mutex};
+use crate::stack::{Slabs, StackClass};
+use std::time::Instant;
+
+/// How far a runtime has come. Only ever grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    Running = 0,
+    /// Plain threads spawn no more; fibers still may, and all of them are waited for.
+    Draining = 1,
+    /// Workers leave at their next turn.
+    Stopping = 2,
+    /// Workers are gone, and the queues have been emptied for the last time.
+    Stopped = 3,
+}
+
+/// A counter only its owner writes, so a plain store is enough.
+#[derive(Debug)]
+pub(crate) struct OwnerCounter(AtomicU64);
+
+impl OwnerCounter {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, by: u64) {
+        // Release: who sums the counters and finds everything finished sees what was done.
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What one worker counts. Written by that worker alone.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "see `runtime::metrics`, which documents each")]
+pub(crate) struct Counters {
+    pub(crate) turns: OwnerCounter,
+    pub(crate) spawned: OwnerCounter,
+    pub(crate) finished: OwnerCounter,
+    pub(crate) started: OwnerCounter,
+    pub(crate) stolen: OwnerCounter,
+    pub(crate) handed_over: OwnerCounter,
+    pub(crate) slept: OwnerCounter,
+    pub(crate) looks: OwnerCounter,
+    /// The last measured wait in the ready queue, in nanoseconds.
+    pub(crate) ready_delay: AtomicU64,
+}
+
+/// One worker, as the others see it.
+pub(crate) struct Remote {
+    pub(super) inbox: CachePadded<Inbox>,
+    /// Unstarted work that placement gave to this worker.
+    pub(super) mailbox: [Injector<Work>; 2],
+    pub(super) mailed: AtomicUsize,
+    pub(super) stealers: [Stealer<Work>; 2],
+    /// Started fibers that will want this worker again, those that wait for other fibers' ends left out.
+    pub(crate) live: CachePadded<AtomicUsize>,
+    /// Set by the monitor on a worker that has been in one turn for long: others take what it was given.
+    pub(crate) stuck: AtomicBool,
+    /// Set by the monitor: look at inbox, poll and timers at the next turn.
+    pub(super) look_now: AtomicBool,
+    /// The worker's coarse clock: nanoseconds since the hub's origin, at its last look.
+    pub(crate) clock: AtomicU64,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) driver: Box<dyn Driver>,
+    pub(crate) counters: CachePadded<Counters>,
+}
+
+impl Remote {
+    pub(super) fn new(driver: Box<dyn Driver>, stealers: [Stealer<Work>; 2]) -> Self {
+        let counter = OwnerCounter::new;
+        Self {
+            inbox: CachePadded::new(Inbox::new()),
+            mailbox: [Injector::new(), Injector::new()],
+            mailed: AtomicUsize::new(0),
+            stealers,
+            live: CachePadded::new(AtomicUsize::new(0)),
+            stuck: AtomicBool::new(false),
+            look_now: AtomicBool::new(false),
+            clock: AtomicU64::new(0),
+            registry: Mutex::new(Registry::default()),
+            driver,
+            counters: CachePadded::new(Counters {
+                turns: counter(),
+                spawned: counter(),
+                finished: counter(),
+                started: counter(),
+                stolen: counter(),
+                handed_over: counter(),
+                slept: counter(),
+                looks: counter(),
+                ready_delay: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// What placement balances.
+    pub(super) fn load(&self) -> usize {
+        self.live.load(Ordering::Relaxed) + self.mailed.load(Ordering::Relaxed)
+    }
+}
+
+/// See the module's documentation.
+pub(crate) struct Hub {
+    pub(crate) id: u32,
+    pub(crate) remotes: Box<[Remote]>,
+    pub(super) injector: [CachePadded<Injector<Work>>; 2],
+    pub(super) idle: Idle,
+    pub(crate) slabs: Arc<Slabs>,
+    pub(super) default_stack: StackClass,
+    pub(crate) origin: Instant,
+    phase: AtomicU8,
+    /// Spawned by plain threads, and refused by them before they started.
+    from_outside: CachePadded<AtomicU64>,
+    /// When a plain thread last spawned, by the hub's clock: workers do not spin while it may need the core.
+    last_outside: AtomicU64,
+    drained: Mutex<()>,
+    drained_changed: Condvar,
+}
+
+impl Hub {
+    pub(super) fn new(remotes: Box<[Remote]>, slabs: Arc<Slabs>, default_stack: StackClass) -> Self {
+        static NEXT: crate::loom::statics::AtomicU64 = crate::loom::statics::AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed) as u32,
+            idle: Idle::new(remotes.len()),
+            remotes,
+            injector: [CachePadded::new(Injector::new()), CachePadded::new(Injector::new())],
+            slabs,
+            default_stack,
+            origin: Instant::now(),
+            phase: AtomicU8::new(Phase::Running as u8),
+            from_outside: CachePadded::new(AtomicU64::new(0)),
+            last_outside: AtomicU64::new(0),
+            drained: Mutex::new(()),
+            drained_changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    #[inline]
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Running,
+            1 => Phase::Draining,
+            2 => Phase::Stopping,
+            _ => Phase::Stopped,
+        }
+    }
+
+    /// Moves to a later phase and wakes every worker to see it.
+    pub(crate) fn advance(&self, to: Phase) {
+        self.phase.fetch_max(to as u8, Ordering::AcqRel);
+        // Pairs with the fence of a worker that falls asleep and then looks at the phase.
+        fence(Ordering::SeqCst);
+        for (index, remote) in self.remotes.iter().enumerate() {
+            if self.idle.notify(index) {
+                remote.driver.wake();
+            }
+        }
+    }
+
+    /// Makes work from a plain thread visible and wakes a worker for it.
+    pub(crate) fn inject(&self, work: Work, class: Class) {
+        self.from_outside.fetch_add(1, Ordering::Relaxed);
+        self.last_outside.store(self.now(), Ordering::Relaxed);
+        self.injector[class.index()].push(work);
+        self.wake_one();
+        // Pairs with the fence of `advance`: either it empties the queues after our push, or we see it.
+        fence(Ordering::SeqCst);
+        if self.phase() == Phase::Stopped {
+            self.empty_queues();
+        }
+    }
+
+    /// Hands unstarted work to one worker. A plain thread counts it as `inject` does.
+    pub(crate) fn hand_to(&self, worker: usize, work: Work, class: Class) {
+        let remote = &self.remotes[worker];
+        remote.mailed.fetch_add(1, Ordering::Relaxed);
+        remote.mailbox[class.index()].push(work);
+        self.wake_worker(worker);
+    }
+
+    pub(crate) fn count_from_outside(&self) {
+        self.from_outside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// After stealable work was pushed.
+    #[inline]
+    pub(super) fn wake_one(&self) {
+        if let Some(worker) = self.idle.notify_one() {
+            self.remotes[worker].driver.wake();
+        }
+    }
+
+    /// After something for this worker was pushed.
+    #[inline]
+    pub(super) fn wake_worker(&self, worker: usize) {
+        if self.idle.notify(worker) {
+            self.remotes[worker].driver.wake();
+        }
+    }
+
+    /// The worker with the lowest load, itself excluded if `but` says so.
+    pub(crate) fn least_loaded(&self, active: usize) -> usize {
+        (0..active).min_by_key(|&index| self.remotes[index].load()).unwrap_or(0)
+    }
+
+    /// Whether a plain thread has spawned within the last millisecond.
+    pub(super) fn outsiders_are_busy(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_outside.load(Ordering::Relaxed)) < 1_000_000
+    }
+
+    /// Fibers and futures spawned and not yet ended. Exact when it says zero; see the README.
+    pub(crate) fn outstanding(&self) -> u64 {
+        // Finished first: between the two reads the first sum can only fall short, so equal sums mean
+        // that nothing was outstanding in between.
+        let finished: u64 = self.remotes.iter().map(|remote| remote.counters.finished.get()).sum();
+        fence(Ordering::SeqCst);
+        let spawned: u64 = self.remotes.iter().map(|remote| remote.counters.spawned.get()).sum::<u64>()
+            + self.from_outside.load(Ordering::Acquire);
+        spawned.wrapping_sub(finished)
+    }
+
+    /// Called by a worker about to sleep while the runtime drains.
+    pub(super) fn announce_progress(&self) {
+        drop(self.drained.lock());
+        self.drained_changed.notify_all();
+    }
+
+    /// Blocks the calling thread until nothing is outstanding; false when `deadline` came first.
+    pub(crate) fn wait_drained(&self, deadline: Option<Instant>) -> bool {
+        let mut guard = self.drained.lock();
+        loop {
+            if self.outstanding() == 0 {
+                return true;
+            }
+            if self.drained_changed.wait_until(&mut guard, deadline) {
+                return self.outstanding() == 0;
+            }
+        }
+    }
+
+    /// Whether any queue holds stealable work of this class.
+    pub(super) fn has_stealable(&self, class: Class) -> bool {
+        let class = class.index();
+        !self.injector[class].is_empty() || self.remotes.iter().any(|remote| !remote.stealers[class].is_empty())
+    }
+
+    /// Asks every started fiber to stop.
+    pub(crate) fn cancel_all(&self) {
+        for remote in &self.remotes {
+            let fibers: Vec<FiberRef> = remote.registry.lock().iter().collect();
+            for fiber in fibers {
+                Fiber(fiber).cancel();
+            }
+        }
+    }
+
+    /// Refuses everything unstarted. After the last worker has left.
+    pub(crate) fn empty_queues(&self) {
+        for class in Class::ALL {
+            while let Some(work) = super::steal(|| self.injector[class.index()].steal()) {
+                drop(work);
+            }
+            for remote in &self.remotes {
+                while let Some(work) = super::steal(|| remote.mailbox[class.index()].steal()) {
+                    drop(work);
+                }
+            }
+        }
+    }
+}

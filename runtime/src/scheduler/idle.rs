@@ -1,0 +1,158 @@
+//! Who sleeps, who searches, and who is woken. The README beside this file argues why no wake-up is
+//! lost. After rayon's `rayon-core/src/sleep` and tokio's `runtime/scheduler/multi_thread/idle.rs`; the
+//! difference is the word per worker, since pinned fibers need *their* worker, not any.
+
+use crate::loom::CachePadded;
+use crate::loom::sync::Mutex;
+use crate::loom::sync::atomic::{AtomicU32, Ordering, fence};
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+/// Taken off the list of sleepers, and counted as a searcher by the one that did.
+const WOKEN_TO_SEARCH: u32 = 2;
+
+/// One more searcher; sleepers are counted in the upper half of the word.
+const SEARCHER: u32 = 1;
+const SLEEPER: u32 = 1 << 16;
+
+fn searchers(counts: u32) -> u32 {
+    counts & (SLEEPER - 1)
+}
+
+fn sleepers(counts: u32) -> u32 {
+    counts >> 16
+}
+
+pub(super) struct Idle {
+    /// How many search and how many sleep. Written under the lock where it concerns sleepers.
+    counts: CachePadded<AtomicU32>,
+    /// Most recently asleep last: it is woken first, its caches being the warmest.
+    asleep: Mutex<Vec<usize>>,
+    words: Box<[CachePadded<AtomicU32>]>,
+}
+
+impl Idle {
+    pub(super) fn new(workers: usize) -> Self {
+        Self {
+            counts: CachePadded::new(AtomicU32::new(0)),
+            asleep: Mutex::new(Vec::with_capacity(workers)),
+            words: (0..workers).map(|_| CachePadded::new(AtomicU32::new(AWAKE))).collect(),
+        }
+    }
+
+    /// After stealable work was made visible: the sleeper to wake, if one should be. It is counted as a
+    /// searcher already, so that no second producer wakes a second worker for the same reason.
+    #[inline]
+    #[must_use = "the worker was taken off the list: its driver must be woken"]
+    pub(super) fn notify_one(&self) -> Option<usize> {
+        // Pairs with the fence in `fall_asleep`: either we see the sleeper, or it sees our work.
+        fence(Ordering::SeqCst);
+        let counts = self.counts.load(Ordering::Relaxed);
+        if searchers(counts) != 0 || sleepers(counts) == 0 {
+            return None;
+        }
+        self.notify_one_slow()
+    }
+
+    #[cold]
+    fn notify_one_slow(&self) -> Option<usize> {
+        let mut asleep = self.asleep.lock();
+        // A searcher that appeared meanwhile looks at every queue before it sleeps: it will do.
+        if searchers(self.counts.load(Ordering::Relaxed)) != 0 {
+            return None;
+        }
+        let worker = asleep.pop()?;
+        self.counts.fetch_sub(SLEEPER - SEARCHER, Ordering::Relaxed);
+        self.words[worker].store(WOKEN_TO_SEARCH, Ordering::Relaxed);
+        Some(worker)
+    }
+
+    /// Wakes a sleeper other than the first worker, searchers or not: for background work that the first
+    /// worker found and may not start.
+    #[must_use = "the worker was taken off the list: its driver must be woken"]
+    pub(super) fn notify_another(&self) -> Option<usize> {
+        let mut asleep = self.asleep.lock();
+        let worker = asleep.pop_if(|worker| *worker != 0)?;
+        self.counts.fetch_sub(SLEEPER - SEARCHER, Ordering::Relaxed);
+        self.words[worker].store(WOKEN_TO_SEARCH, Ordering::Relaxed);
+        Some(worker)
+    }
+
+    /// After work for this very worker was made visible; true when its driver must be woken.
+    #[inline]
+    #[must_use = "the worker was taken off the list: its driver must be woken"]
+    pub(super) fn notify(&self, worker: usize) -> bool {
+        // Pairs with the fence in `fall_asleep`.
+        fence(Ordering::SeqCst);
+        self.words[worker].load(Ordering::Relaxed) == ASLEEP && self.take_off(worker)
+    }
+
+    #[cold]
+    fn take_off(&self, worker: usize) -> bool {
+        let mut asleep = self.asleep.lock();
+        let Some(at) = asleep.iter().position(|&sleeper| sleeper == worker) else { return false };
+        asleep.remove(at);
+        self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
+        self.words[worker].store(AWAKE, Ordering::Relaxed);
+        true
+    }
+
+    /// Announces sleep. The caller must then look once more at everything that could concern it, and
+    /// call [`Idle::awake`] when it finds something, or when it has slept.
+    pub(super) fn fall_asleep(&self, worker: usize, searching: bool) {
+        {
+            let mut asleep = self.asleep.lock();
+            debug_assert_eq!(self.words[worker].load(Ordering::Relaxed), AWAKE);
+            // The first worker starts no background work: it is woken last.
+            if worker == 0 {
+                asleep.insert(0, worker);
+            } else {
+                asleep.push(worker);
+            }
+            self.words[worker].store(ASLEEP, Ordering::Relaxed);
+            let delta = SLEEPER - if searching { SEARCHER } else { 0 };
+            self.counts.fetch_add(delta, Ordering::Relaxed);
+        }
+        // Pairs with the fences of `notify_one` and `notify`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Ends sleep; true when the worker was woken to search, and counts as a searcher.
+    pub(super) fn awake(&self, worker: usize) -> bool {
+        if self.words[worker].load(Ordering::Relaxed) == ASLEEP && self.take_off(worker) {
+            return false;
+        }
+        // Somebody took us off the list. They wrote the word under the lock, before we got here or
+        // while `take_off` waited for it.
+        self.words[worker].swap(AWAKE, Ordering::Relaxed) == WOKEN_TO_SEARCH
+    }
+
+    /// Asks to search of one's own accord; refused while half of the workers do.
+    pub(super) fn start_searching(&self, active: usize) -> bool {
+        let counts = self.counts.load(Ordering::Relaxed);
+        if 2 * searchers(counts) as usize >= active {
+            return false;
+        }
+        // May pass the half by a little when several ask at once: it is a brake, not a bound.
+        self.counts.fetch_add(SEARCHER, Ordering::Relaxed);
+        true
+    }
+
+    /// Ends a search that found work. The last searcher passes the torch: what it found may not be
+    /// alone, and producers were silent because it searched.
+    #[must_use = "the worker was taken off the list: its driver must be woken"]
+    pub(super) fn stop_searching(&self) -> Option<usize> {
+        // AcqRel: not needed for the protocol, whose fence is in `notify_one`.
+        let before = self.counts.fetch_sub(SEARCHER, Ordering::AcqRel);
+        if searchers(before) == 1 { self.notify_one() } else { None }
+    }
+
+    /// How many workers sleep.
+    pub(super) fn sleeping(&self) -> usize {
+        sleepers(self.counts.load(Ordering::Relaxed)) as usize
+    }
+
+    pub(super) fn is_asleep(&self, worker: usize) -> bool {
+        self.words[worker].load(Ordering::Relaxed) == ASLEEP
+    }
+}
