@@ -1,0 +1,76 @@
+# The front door: `make help` lists what can be asked for. Whatever a target needs it sets up itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+# Targets share .venv and cargo's locks: side by side they would only wait for one another.
+.NOTPARALLEL:
+
+target_dir := $(or $(CARGO_TARGET_DIR),target)
+host = $(shell rustc -vV | sed -n 's/^host: //p')
+venv := .venv/bin
+
+# Runs tests picked by name, but fails where there are none: no check may pass by having nothing to do.
+run_some = { $(1) --list | grep ': test$$' >/dev/null || { echo "no such tests" >&2; exit 1; }; }; $(1)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## check the toolchain, find or build an interpreter, make .venv (scripts/setup --help)
+	@scripts/setup
+
+.PHONY: toolchain
+toolchain:
+	@scripts/setup --toolchain
+
+.PHONY: demo
+demo: toolchain ## run what roving can do at present: many fibers on a few workers, in Rust
+	cargo run --release -p roving-runtime --example demo
+
+.PHONY: test
+test: setup ## run all tests that are quick: Rust, layering, Python
+	cargo test --workspace
+	$(venv)/python -m pytest
+
+.PHONY: test-all
+test-all: setup ## run the Python tests on every interpreter found on this machine
+	scripts/test-all
+
+.PHONY: lint
+lint: setup ## check format, lints, documentation and types, as CI does
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+	$(venv)/ruff check
+	$(venv)/ruff format --check
+	$(venv)/mypy
+	$(venv)/shellcheck --external-sources --check-sourced scripts/setup scripts/test-all .ci/run
+
+# A target folder of its own: other RUSTFLAGS in the same one would rebuild everything at each change.
+.PHONY: loom
+loom: export LOOM_MAX_PREEMPTIONS ?= 3
+loom: toolchain ## check the protocols' interleavings with loom (LOOM_MAX_PREEMPTIONS)
+	export RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(target_dir)/loom; \
+		$(call run_some,cargo test -p roving-runtime --release --lib loom_ --)
+
+# --target keeps the sanitizer out of build scripts and procedural macros, which could not be loaded with it.
+.PHONY: asan
+asan: toolchain ## run the runtime's tests under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR=$(target_dir)/asan \
+		cargo test -p roving-runtime --features asan --target $(host) --lib --tests
+
+.PHONY: stress
+stress: export ROVING_STRESS_SECONDS ?= 120
+stress: toolchain ## run the seeded stress test (ROVING_STRESS_SECONDS, ROVING_SEED)
+	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
+
+.PHONY: bench
+bench: toolchain ## measure beside the peers
+	@if [ ! -x benches/run ]; then echo "there are no benches yet: benches/run is missing" >&2; exit 1; fi
+	benches/run
+
+.PHONY: clean
+clean: ## remove what was built here; interpreters in the cache stay
+	rm -rf target .venv .build .pytest_cache .mypy_cache .ruff_cache
