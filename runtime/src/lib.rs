@@ -8,6 +8,7 @@ mod loom;
 mod context;
 mod fiber;
 mod reactor;
+#[cfg(not(loom))]
 mod runtime;
 mod scheduler;
 mod stack;
@@ -16,6 +17,7 @@ pub use fiber::{
     Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason, checkpoint,
     current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
 };
+#[cfg(not(loom))]
 pub use runtime::{
     BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind,
     scope, spawn,

@@ -144,6 +144,17 @@ fn park_fiber(core: NonNull<Core>, deadline: Option<Instant>, reason: WaitReason
 }
 
 impl Unparker {
+    /// Whether the waiter is a fiber that will never run again, having been abandoned where it waits. The
+    /// caller must hold the lock that keeps it waiting.
+    #[inline]
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match self {
+            // SAFETY: the waiter cannot leave before the lock the caller holds is released.
+            Unparker::Fiber(core) => unsafe { core.as_ref() }.state.load().is_done(),
+            Unparker::Thread(_) | Unparker::Future(_) => false,
+        }
+    }
+
     /// Decides the wake. For a fiber, the caller must hold the lock that keeps it waiting.
     #[inline]
     pub(crate) fn begin(self) -> Wake {
@@ -216,7 +227,7 @@ const EMPTY: u32 = 0;
 const PARKED: u32 = 1;
 const NOTIFIED: u32 = 2;
 
-thread_local! {
+crate::loom::thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::new());
 }
 

@@ -205,6 +205,9 @@ pub(crate) mod deque {
     }
 }
 
+/// loom runs a model's threads as coroutines of one: std's thread-locals would be shared by all of them.
+pub(crate) use loom::thread_local;
+
 pub(crate) mod hint {
     pub(crate) use loom::hint::spin_loop;
 }

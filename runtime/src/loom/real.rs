@@ -82,6 +82,11 @@ pub(crate) mod cell {
             Self(std::cell::UnsafeCell::new(value))
         }
 
+        #[inline]
+        pub(crate) fn into_inner(self) -> T {
+            self.0.into_inner()
+        }
+
         /// Calls `f` with a pointer for reading. Dereferencing it is the caller's unsafe act.
         #[inline(always)]
         pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
@@ -99,6 +104,8 @@ pub(crate) mod cell {
 pub(crate) mod deque {
     pub(crate) use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 }
+
+pub(crate) use std::thread_local;
 
 pub(crate) mod hint {
     pub(crate) use std::hint::spin_loop;

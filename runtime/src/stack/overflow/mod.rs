@@ -120,19 +120,23 @@ fn is_near(sp: usize, guard: usize, span: Span) -> bool {
 /// # Safety
 /// `context` must come from the kernel.
 unsafe fn stack_pointer(context: *mut c_void) -> Option<usize> {
-    let context = context.cast::<libc::ucontext_t>();
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    // SAFETY: the caller's promise.
-    let sp = unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] };
+    {
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: the caller's promise.
+        Some(unsafe { (*context).uc_mcontext.gregs[libc::REG_RSP as usize] } as usize)
+    }
     #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-    // SAFETY: the caller's promise.
-    let sp = unsafe { (*context).uc_mcontext.sp };
+    {
+        let context = context.cast::<libc::ucontext_t>();
+        // SAFETY: the caller's promise.
+        Some(unsafe { (*context).uc_mcontext.sp } as usize)
+    }
     #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    let sp = {
+    {
         let _ = context;
-        return None;
-    };
-    Some(sp as usize)
+        None
+    }
 }
 
 fn report(span: Span, guard: usize) -> ! {

@@ -168,7 +168,10 @@ fn a_finished_fiber_leaves_nothing_behind() {
     for round in 0..10 {
         let stack = pool.take(SMALL).expect("there is room");
         // AddressSanitizer would complain of what the last user's frames have marked.
-        (stack.usable_limit()..stack.base()).rev().step_by(16).for_each(|at| poke(at, round));
+        (stack.usable_limit()..stack.base())
+            .rev()
+            .step_by(16)
+            .for_each(|at| poke(at, round));
         let body = move |suspender: Suspender<()>| {
             let mut locals = [round; 1000];
             std::hint::black_box(&mut locals);

@@ -19,7 +19,7 @@ fn finds_guards_and_nothing_else() {
     let spans: Vec<Span> = (0..300).map(|index| fake(index, 512 << 10)).collect();
     let mut tickets: Vec<_> = spans.iter().map(|&span| Some(register(span))).collect();
     for &span in &spans {
-        for slot in (span.start..span.end).step_by(span.slot_size) {
+        for slot in (span.start..span.end).step_by(7 * span.slot_size) {
             assert_eq!(find_guard(slot), Some((span, slot)));
             assert_eq!(find_guard(slot + 4095), Some((span, slot)));
             assert_eq!(find_guard(slot + 4096), None);
@@ -50,7 +50,7 @@ fn a_reader_never_sees_half_an_entry() {
                 register(high).retire();
             }
         });
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             // In the high one it is 1 MiB into a slot of 4 MiB.
             assert_eq!(find_guard(high.start + (1 << 20)), None);
             assert!(

@@ -1,0 +1,76 @@
+//! What several test programs need.
+#![allow(dead_code, reason = "each program uses a part")]
+
+use roving_runtime::Runtime;
+use std::process::{Command, Output};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// A runtime of this many workers.
+pub fn runtime(workers: usize) -> Runtime {
+    Runtime::builder().workers(workers).build().expect("a runtime")
+}
+
+/// A one-shot event between plain threads and fibers on other workers. Blocks the thread that waits.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn wait(&self) {
+        let opened = self.0.0.lock().unwrap();
+        let (opened, _) =
+            self.0.1.wait_timeout_while(opened, Duration::from_secs(60), |opened| !*opened).unwrap();
+        assert!(*opened, "the gate did not open within a minute");
+    }
+
+    pub fn is_open(&self) -> bool {
+        *self.0.0.lock().unwrap()
+    }
+}
+
+const CHILD: &str = "ROVING_TEST_CHILD";
+
+/// Runs `body` in a child process, by running the named test of this program again; `None` in the child.
+pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
+    if std::env::var(CHILD).as_deref() == Ok(test) {
+        body();
+        std::process::exit(0);
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, test)
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .expect("the test program runs");
+    Some(output)
+}
+
+/// Processor time this process has used.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid clock and a place to write to.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A small generator (splitmix64) whose seed tests print.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
