@@ -7,16 +7,22 @@ mod loom;
 
 mod context;
 mod fiber;
+#[cfg(not(loom))]
+pub mod net;
 mod reactor;
 #[cfg(not(loom))]
 mod runtime;
 mod scheduler;
 mod stack;
+pub mod sync;
 
 pub use fiber::{
     Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason, checkpoint,
     current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
 };
+pub use reactor::is_cancelled;
+#[cfg(not(loom))]
+pub use reactor::{FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable};
 #[cfg(not(loom))]
 pub use runtime::{
     BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind,

@@ -93,6 +93,19 @@ impl<P> WaitList<P> {
         self.head.is_none()
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let mut next = self.head;
+        std::iter::from_fn(|| {
+            // SAFETY: a node in the list is alive.
+            let node = unsafe { next?.as_ref() };
+            // SAFETY: we hold the lock.
+            next = unsafe { node.with(|inner| inner.next) };
+            Some(())
+        })
+        .count()
+    }
+
     /// The first node, left where it is.
     #[inline]
     pub(crate) fn front(&mut self) -> Option<&WaitNode<P>> {
@@ -106,9 +119,8 @@ impl<P> WaitList<P> {
     /// The node must stay where it is, and alive, until it has left the list.
     #[inline]
     pub(crate) unsafe fn push_back(&mut self, node: NonNull<WaitNode<P>>) {
-        let old_tail = self.tail.replace(node);
         // SAFETY: by the caller's promise.
-        unsafe { self.link(node, old_tail, None) };
+        unsafe { self.link(node, self.tail, None) };
     }
 
     /// Puts a node before all others.
@@ -116,9 +128,8 @@ impl<P> WaitList<P> {
     /// # Safety
     /// As for [`WaitList::push_back`].
     pub(crate) unsafe fn push_front(&mut self, node: NonNull<WaitNode<P>>) {
-        let old_head = self.head.replace(node);
         // SAFETY: by the caller's promise.
-        unsafe { self.link(node, None, old_head) };
+        unsafe { self.link(node, None, self.head) };
     }
 
     /// # Safety

@@ -2,37 +2,34 @@
 //!
 //! The poll is behind a lock that the owner holds while it sleeps; any other thread may look in its place
 //! with a try-lock when the owner is stuck. The timer queue has a lock of its own, since fibers arm and
-//! disarm timers while the poll is held. Wakes are begun under the timer queue's lock and finished after
-//! it is released: see `fiber::parker`.
+//! disarm timers while the poll is held. Wakes are begun under the lock that names the waiter and finished
+//! after all locks are released: see `fiber::parker`.
 
-use super::alarm::Alarm;
+use super::record::Registrar;
+use super::seat::{Found, Seat};
+use super::selector::{PollSelector, broken};
 use super::timers::{TimerKey, TimerQueue};
 use crate::fiber::TimerId;
 use crate::fiber::parker::{Unparker, Wake};
-use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicUsize, Ordering};
+use crate::loom::sync::{Arc, Mutex};
 use crate::scheduler::driver::Driver;
-use mio::{Events, Poll, Token, Waker};
+use mio::Waker;
+use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
-const WAKE: Token = Token(usize::MAX);
-const ALARM: Token = Token(usize::MAX - 1);
-const EVENTS: usize = 256;
+/// Timers of one look. More that are due wait for the next, which comes after some turns, or at once before a
+/// sleep: the alarm then rings without delay.
+const TIMERS: usize = 1024;
 
 pub(crate) struct PollDriver {
-    poll: Mutex<PollSide>,
+    seat: Seat<PollSelector>,
     timers: Mutex<Timers>,
-    /// Pending timers, so that a look need not take the lock to learn that there are none.
+    /// Pending timers, so that a look need not take the lock to learn that there are none. Written under it.
     pending: AtomicUsize,
     waker: Waker,
-}
-
-struct PollSide {
-    poll: Poll,
-    events: Events,
-    alarm: Alarm,
-    wakes: Vec<Wake>,
+    registrar: Arc<Registrar>,
 }
 
 struct Timers {
@@ -41,18 +38,25 @@ struct Timers {
     asleep: bool,
 }
 
+thread_local! {
+    /// Room for the wakes of one look, kept from look to look.
+    static WAKES: Cell<Vec<Wake>> = const { Cell::new(Vec::new()) };
+}
+
 impl PollDriver {
     pub(crate) fn new() -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        let alarm = Alarm::new(poll.registry(), ALARM)?;
-        let side = PollSide { poll, events: Events::with_capacity(EVENTS), alarm, wakes: Vec::new() };
+        let (selector, waker, watcher) = PollSelector::new()?;
         Ok(Self {
-            poll: Mutex::new(side),
+            seat: Seat::new(selector),
             timers: Mutex::new(Timers { queue: TimerQueue::new(), asleep: false }),
             pending: AtomicUsize::new(0),
             waker,
+            registrar: Arc::new(Registrar::new(watcher)),
         })
+    }
+
+    pub(super) fn registrar(&self) -> &Arc<Registrar> {
+        &self.registrar
     }
 
     /// Begins the wakes of the timers that are due.
@@ -62,54 +66,56 @@ impl PollDriver {
         }
         let now = Instant::now();
         let mut timers = self.timers.lock();
-        let mut expired = 0;
-        while let Some((_, unparker)) = timers.queue.pop_expired(now) {
-            expired += 1;
+        for _ in 0..TIMERS {
+            let Some((_, unparker)) = timers.queue.pop_expired(now) else { break };
             wakes.push(unparker.begin());
         }
-        drop(timers);
-        self.pending.fetch_sub(expired, Ordering::Relaxed);
+        self.pending.store(timers.queue.len(), Ordering::Relaxed);
     }
 
-    fn finish(wakes: &mut Vec<Wake>) {
-        for wake in wakes.drain(..) {
-            wake.finish();
-        }
+    /// Calls `look`, then, with no lock held, carries out the wakes it found and those of due timers. I/O
+    /// goes first: who waited for both finds its data, not a timeout.
+    fn look(&self, look: impl FnOnce(&mut Found)) {
+        let mut found = Found { woken: false, wakes: WAKES.take() };
+        look(&mut found);
+        self.expire(&mut found.wakes);
+        finish(&mut found.wakes);
+        WAKES.set(found.wakes);
+    }
+}
+
+/// Carries out wakes. No lock may be held: a waker is code of the user's, and a woken thread is free to go.
+pub(super) fn finish(wakes: &mut Vec<Wake>) {
+    for wake in wakes.drain(..) {
+        wake.finish();
     }
 }
 
 impl Driver for PollDriver {
     fn park(&self, timeout: Option<Duration>) {
-        let mut side = self.poll.lock();
-        let side = &mut *side;
-        let deadline = {
-            let mut timers = self.timers.lock();
-            // Under the lock: who arms an earlier timer after this sees `asleep` and wakes us.
-            timers.asleep = true;
-            timers.queue.next_deadline()
-        };
-        if let Some(deadline) = deadline {
-            side.alarm.set(deadline, Instant::now()).unwrap_or_else(|error| broken("set an alarm", &error));
-        }
-        match side.poll.poll(&mut side.events, timeout) {
-            Ok(()) => {}
-            // A signal: whoever handles it wants the worker to look around.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => broken("poll", &error),
-        }
-        self.timers.lock().asleep = false;
-        let mut wakes = std::mem::take(&mut side.wakes);
-        self.expire(&mut wakes);
-        Self::finish(&mut wakes);
-        side.wakes = wakes;
+        self.look(|found| {
+            let prepare = |selector: &mut PollSelector| {
+                let deadline = {
+                    let mut timers = self.timers.lock();
+                    // Under the lock: who arms an earlier timer after this sees `asleep` and wakes us.
+                    timers.asleep = true;
+                    timers.queue.next_deadline()
+                };
+                if let Some(deadline) = deadline {
+                    selector.set_alarm(deadline);
+                }
+            };
+            self.seat.sleep(timeout, prepare, found);
+            self.timers.lock().asleep = false;
+        });
     }
 
     fn poll(&self) {
-        let Some(mut side) = self.poll.try_lock() else { return };
-        let mut wakes = std::mem::take(&mut side.wakes);
-        self.expire(&mut wakes);
-        Self::finish(&mut wakes);
-        side.wakes = wakes;
+        self.look(|found| {
+            if self.registrar.is_waited_for() {
+                self.seat.glance(found);
+            }
+        });
     }
 
     fn wake(&self) {
@@ -119,9 +125,11 @@ impl Driver for PollDriver {
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
         let mut timers = self.timers.lock();
         let key = timers.queue.insert(deadline, unparker);
-        let wake = timers.asleep && timers.queue.next_deadline() == Some(deadline);
+        self.pending.store(timers.queue.len(), Ordering::Relaxed);
+        let wake = timers.asleep && timers.queue.is_next(key);
+        // Once is enough: it looks at the queue again before its next sleep.
+        timers.asleep &= !wake;
         drop(timers);
-        self.pending.fetch_add(1, Ordering::Relaxed);
         if wake {
             self.wake();
         }
@@ -129,17 +137,20 @@ impl Driver for PollDriver {
     }
 
     fn disarm(&self, timer: TimerId) -> bool {
-        let disarmed = self.timers.lock().queue.cancel(TimerKey::from_bits(timer.0)).is_some();
-        if disarmed {
-            self.pending.fetch_sub(1, Ordering::Relaxed);
-        }
+        let mut timers = self.timers.lock();
+        let disarmed = timers.queue.cancel(TimerKey::from_bits(timer.0)).is_some();
+        self.pending.store(timers.queue.len(), Ordering::Relaxed);
         disarmed
+    }
+
+    fn shut(&self) {
+        self.registrar.shut();
     }
 }
 
-/// The calls on our own poll, eventfd and timerfd do not fail but for a bug of ours: nobody could be woken
-/// any more.
-#[cold]
-fn broken(what: &str, error: &io::Error) -> ! {
-    panic!("roving: internal error: could not {what}: {error}")
+impl Drop for PollDriver {
+    fn drop(&mut self) {
+        // Of a runtime that never ran.
+        self.shut();
+    }
 }

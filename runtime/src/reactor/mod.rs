@@ -1,8 +1,41 @@
 //! I/O readiness and timers. The only importer of mio (asserted by `tests/layering`).
+//! The README beside this file holds the protocols.
 
+#[cfg(not(loom))]
 mod alarm;
+#[cfg(not(loom))]
+mod bell;
+#[cfg(not(loom))]
 mod driver;
-#[path = "timers_interim.rs"]
+mod error;
+#[cfg(not(loom))]
+mod fallback;
+#[cfg(not(loom))]
+mod foreign;
+mod readiness;
+#[cfg(not(loom))]
+mod record;
+mod seat;
+#[cfg(not(loom))]
+mod selector;
+#[cfg(not(loom))]
+mod signal;
+#[cfg(not(loom))]
+mod source;
+#[cfg(not(loom))]
+mod table;
+#[cfg(not(loom))]
+mod thread_wait;
+#[cfg(not(loom))]
 mod timers;
 
+#[cfg(not(loom))]
 pub(crate) use driver::PollDriver;
+pub use error::is_cancelled;
+#[cfg(not(loom))]
+pub use foreign::{FdReady, PollFd, closing, wait_fd, wait_fds, wait_readable, wait_writable};
+pub(crate) use readiness::Direction;
+#[cfg(not(loom))]
+pub use signal::Signals;
+#[cfg(not(loom))]
+pub(crate) use source::{FromStream, Source, Transfer, Whole};

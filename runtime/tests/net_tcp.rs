@@ -1,0 +1,541 @@
+//! TCP, over the loopback interface.
+
+mod net_support;
+
+use net_support::{Rng, on_workers, spawn_waiting};
+use roving_runtime::net::{TcpListener, TcpStream};
+use roving_runtime::{Runtime, is_cancelled, spawn, yield_now};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+fn pair() -> (TcpStream, TcpStream) {
+    let (listener, addr) = listen();
+    let client = TcpStream::connect(addr).expect("it listens");
+    (client, listener.accept().expect("there is a connection").0)
+}
+
+/// Sends everything back until the end.
+fn echo(mut stream: &TcpStream) -> io::Result<()> {
+    let mut buf = [0; 1000];
+    loop {
+        match stream.read(&mut buf)? {
+            0 => return Ok(()),
+            count => stream.write_all(&buf[..count])?,
+        }
+    }
+}
+
+/// Accepts `count` connections and echoes on each in a fiber of its own.
+fn serve(runtime: &Runtime, listener: TcpListener, count: usize) -> roving_runtime::JoinHandle<()> {
+    runtime.spawn(move || {
+        let fibers: Vec<_> = (0..count)
+            .map(|_| listener.accept().expect("a connection").0)
+            .map(|stream| spawn(move || echo(&stream).expect("the other side is polite")))
+            .collect();
+        fibers.into_iter().for_each(|fiber| fiber.join().expect("it does not panic"));
+    })
+}
+
+#[test]
+fn echoes_messages_of_all_sizes() {
+    let mut seeds = Rng::new(1);
+    let seed = seeds.below(u64::MAX);
+    on_workers(|runtime| {
+        let (listener, addr) = listen();
+        let server = serve(runtime, listener, 20);
+        runtime.handle().scope(|scope| {
+            for client in 0..20 {
+                scope.spawn(move || {
+                    let mut rng = Rng::new(seed ^ client);
+                    let mut stream = TcpStream::connect(addr).expect("it listens");
+                    for _ in 0..20 {
+                        let message: Vec<u8> = (0..rng.below(5000)).map(|_| rng.below(256) as u8).collect();
+                        stream.write_all(&message).expect("it reads");
+                        let mut back = vec![0; message.len()];
+                        stream.read_exact(&mut back).expect("it writes");
+                        assert_eq!(message, back);
+                    }
+                });
+            }
+        });
+        server.join().expect("it ends when the clients have");
+    });
+}
+
+#[test]
+fn plain_threads_use_the_same_sockets() {
+    let _watchdog = net_support::Watchdog::new();
+    let (listener, addr) = listen();
+    let server = std::thread::spawn(move || {
+        let (stream, peer) = listener.accept().expect("a connection");
+        assert!(peer.ip().is_loopback());
+        echo(&stream)
+    });
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    for message in [&b"one"[..], b"another", b"a third"] {
+        stream.write_all(message).expect("it reads");
+        let mut back = vec![0; message.len()];
+        stream.read_exact(&mut back).expect("it writes");
+        assert_eq!(message, back);
+    }
+    drop(stream);
+    server.join().expect("it does not panic").expect("the client is polite");
+}
+
+#[test]
+fn a_thousand_connections_at_once() {
+    on_workers(|runtime| {
+        const CLIENTS: usize = 1000;
+        let (listener, addr) = listen();
+        let server = serve(runtime, listener, CLIENTS);
+        let connected = AtomicUsize::new(0);
+        runtime.handle().scope(|scope| {
+            for client in 0..CLIENTS {
+                let connected = &connected;
+                scope.spawn(move || {
+                    let mut stream = TcpStream::connect(addr).expect("it listens");
+                    connected.fetch_add(1, Ordering::AcqRel);
+                    while connected.load(Ordering::Acquire) < CLIENTS {
+                        yield_now();
+                    }
+                    let message = client.to_ne_bytes();
+                    let mut back = message;
+                    for _ in 0..3 {
+                        stream.write_all(&message).expect("it reads");
+                        stream.read_exact(&mut back).expect("it writes");
+                        assert_eq!(message, back);
+                    }
+                });
+            }
+        });
+        server.join().expect("it ends when the clients have");
+    });
+}
+
+#[test]
+fn one_half_may_close_before_the_other() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let server = runtime.spawn(move || {
+            let mut request = Vec::new();
+            (&server).read_to_end(&mut request)?;
+            request.reverse();
+            (&server).write_all(&request)
+        });
+        let reply = runtime.spawn(move || {
+            (&client).write_all(b"abc")?;
+            client.shutdown(Shutdown::Write)?;
+            assert_eq!(client.write(b"d").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            let mut reply = String::new();
+            (&client).read_to_string(&mut reply).map(|_| reply)
+        });
+        assert_eq!(reply.join().unwrap().unwrap(), "cba");
+        server.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_reset_is_an_error() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let reader = spawn_waiting(runtime, move |waits| {
+            waits.raise();
+            server.read(&mut [0; 10])
+        });
+        client.set_linger(Some(Duration::ZERO)).expect("it is open");
+        drop(client);
+        assert_eq!(reader.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_stream_has_a_reader_and_a_writer_at_once() {
+    on_workers(|runtime| {
+        const BYTES: usize = 1 << 20;
+        let (one, other) = pair();
+        runtime.handle().scope(|scope| {
+            for stream in [Arc::new(one), Arc::new(other)] {
+                let reader = stream.clone();
+                scope.spawn(move || {
+                    let data: Vec<u8> = (0..BYTES).map(|at| (at % 251) as u8).collect();
+                    (&*stream).write_all(&data).expect("it reads");
+                });
+                scope.spawn(move || {
+                    let mut data = vec![0; BYTES];
+                    (&*reader).read_exact(&mut data).expect("it writes");
+                    assert!(data.iter().enumerate().all(|(at, &byte)| byte == (at % 251) as u8));
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn many_may_accept_on_one_listener() {
+    on_workers(|runtime| {
+        let (listener, addr) = listen();
+        let listener = Arc::new(listener);
+        let accepting: Vec<_> = (0..4)
+            .map(|_| {
+                let listener = listener.clone();
+                spawn_waiting(runtime, move |waits| {
+                    waits.raise();
+                    listener.accept().map(|_| ())
+                })
+            })
+            .collect();
+        let clients: Vec<_> = (0..4).map(|_| TcpStream::connect(addr).expect("it listens")).collect();
+        accepting.into_iter().for_each(|fiber| fiber.join().unwrap().unwrap());
+        drop(clients);
+    });
+}
+
+#[test]
+fn vectored_calls_use_every_buffer() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let writer = runtime.spawn(move || client.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cde")]));
+        let read = runtime.spawn(move || {
+            let (mut first, mut second) = ([0; 3], [0; 3]);
+            server.peek(&mut [0; 1]).expect("it writes");
+            let count = server.read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]);
+            (count.expect("it writes"), first, second)
+        });
+        assert_eq!(writer.join().unwrap().unwrap(), 5);
+        assert_eq!(read.join().unwrap(), (5, *b"abc", *b"de\0"));
+    });
+}
+
+#[test]
+fn urgent_data_does_not_hide_what_follows() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let send = |data: &[u8], flags| socket2::SockRef::from(&client).send_with_flags(data, flags).expect("it is open");
+        // A read stops at the mark of urgent data, short, with more behind it.
+        let reader = spawn_waiting(runtime, move |waits| {
+            waits.raise();
+            let mut data = Vec::new();
+            while data.len() < 6 {
+                let mut buf = [0; 100];
+                let count = server.read(&mut buf).expect("it writes");
+                data.extend_from_slice(&buf[..count]);
+            }
+            data
+        });
+        send(b"abc", 0);
+        send(b"!", libc::MSG_OOB);
+        send(b"def", 0);
+        assert_eq!(reader.join().unwrap(), b"abcdef");
+    });
+}
+
+#[test]
+fn connects_to_the_first_address_that_answers() {
+    on_workers(|runtime| {
+        let (listener, addr) = listen();
+        let (gone, closed) = listen();
+        drop(gone);
+        let connect = move || {
+            let refused = TcpStream::connect(closed).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+            let stream = TcpStream::connect([closed, addr]).expect("the second answers");
+            assert_eq!(stream.peer_addr().unwrap(), addr);
+            let none: [SocketAddr; 0] = [];
+            assert_eq!(TcpStream::connect(none).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(TcpStream::connect("no port").unwrap_err().kind(), ErrorKind::InvalidInput);
+        };
+        runtime.spawn(connect).join().unwrap();
+        std::thread::spawn(connect).join().unwrap();
+        drop(listener);
+    });
+}
+
+#[test]
+fn names_are_looked_up_while_the_fiber_is_parked() {
+    on_workers(|runtime| {
+        let (_listener, addr) = listen();
+        let stream = runtime.spawn(move || TcpStream::connect(("localhost", addr.port()))).join().unwrap();
+        // Some machines have localhost as ::1 first: then the second address is taken.
+        assert_eq!(stream.expect("localhost is known").peer_addr().unwrap().port(), addr.port());
+    });
+}
+
+#[test]
+fn timeouts_end_calls() {
+    on_workers(|runtime| {
+        let (listener, addr) = listen();
+        let test = move || {
+            let short = Some(Duration::from_millis(2));
+            let (client, server) = pair();
+            client.set_read_timeout(short).unwrap();
+            assert_eq!(client.read_timeout(), short);
+            assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(client.peek(&mut [0]).unwrap_err().kind(), ErrorKind::TimedOut);
+            client.set_write_timeout(short).unwrap();
+            let full = (&client).write_all(&vec![0; 64 << 20]).unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::TimedOut);
+            assert_eq!(client.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
+            // A timeout is for one call: the next may succeed.
+            (&server).write_all(b"x").unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 1);
+        };
+        runtime.spawn(test).join().unwrap();
+        std::thread::spawn(test).join().unwrap();
+        listener.set_timeout(Some(Duration::from_millis(2))).unwrap();
+        runtime
+            .spawn(move || {
+                assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::TimedOut);
+                let client = TcpStream::connect(addr).unwrap();
+                assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
+            })
+            .join()
+            .unwrap();
+    });
+}
+
+/// A listener whose backlog is full, and what fills it: further connections get no answer.
+fn full_listener() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
+    let listener = TcpListener::bind_with_backlog((Ipv4Addr::LOCALHOST, 0), 0).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    let mut filling = Vec::new();
+    loop {
+        match TcpStream::connect_timeout(addr, Duration::from_millis(30)) {
+            Ok(stream) => filling.push(stream),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                return (listener, addr, filling);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_gets_no_answer_times_out() {
+    on_workers(|runtime| {
+        let (_listener, addr, _filling) = full_listener();
+        let begun = Instant::now();
+        let timeout = Duration::from_millis(5);
+        // One timeout for all addresses together.
+        let error = runtime.spawn(move || TcpStream::connect_timeout([addr; 20], timeout)).join().unwrap();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= timeout);
+    });
+}
+
+#[test]
+fn no_data_is_lost_when_timeouts_and_data_race() {
+    on_workers(|runtime| {
+        const MESSAGES: u64 = 300;
+        let (client, server) = pair();
+        let writer = runtime.spawn(move || {
+            let mut rng = Rng::new(2);
+            for message in 0..MESSAGES {
+                roving_runtime::sleep(Duration::from_micros(rng.below(100))).expect("nobody cancels it");
+                (&client).write_all(&message.to_ne_bytes()).expect("it reads");
+            }
+        });
+        let reader = runtime.spawn(move || {
+            server.set_read_timeout(Some(Duration::from_micros(50))).unwrap();
+            let (mut data, mut timeouts) = (Vec::new(), 0);
+            loop {
+                let mut buf = [0; 8];
+                match server.read(&mut buf) {
+                    Ok(0) => return (data, timeouts),
+                    Ok(count) => data.extend_from_slice(&buf[..count]),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::TimedOut);
+                        timeouts += 1;
+                    }
+                }
+            }
+        });
+        writer.join().unwrap();
+        let (data, timeouts) = reader.join().unwrap();
+        let expected: Vec<u8> = (0..MESSAGES).flat_map(u64::to_ne_bytes).collect();
+        assert_eq!(data, expected);
+        eprintln!("{timeouts} timeouts");
+    });
+}
+
+#[test]
+fn cancellation_ends_each_wait() {
+    on_workers(|runtime| {
+        let check = |what: &str, wait: Box<dyn FnOnce() -> io::Result<()> + Send>| {
+            let fiber = spawn_waiting(runtime, move |waits| {
+                waits.raise();
+                wait()
+            });
+            fiber.cancel();
+            let error = fiber.join().unwrap().expect_err(what);
+            assert!(is_cancelled(&error), "{what}: {error}");
+            assert_ne!(error.kind(), ErrorKind::Interrupted, "the standard library would try again");
+        };
+        let (client, _server) = pair();
+        let client = Arc::new(client);
+        let stream = client.clone();
+        check("read", Box::new(move || stream.read(&mut [0; 9]).map(|_| ())));
+        let stream = client.clone();
+        check("peek", Box::new(move || stream.peek(&mut [0; 9]).map(|_| ())));
+        let stream = client.clone();
+        check("read_exact", Box::new(move || (&*stream).read_exact(&mut [0; 9])));
+        let stream = client.clone();
+        check("write", Box::new(move || (&*stream).write_all(&vec![0; 64 << 20])));
+        let (listener, _) = listen();
+        check("accept", Box::new(move || listener.accept().map(|_| ())));
+        let (_listener, addr, _filling) = full_listener();
+        check("connect", Box::new(move || TcpStream::connect([addr; 3]).map(|_| ())));
+        // The stream itself is as it was.
+        assert_eq!(client.try_read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    });
+}
+
+#[test]
+fn close_ends_the_waits_of_others() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let server = Arc::new(server);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let server = server.clone();
+                spawn_waiting(runtime, move |waits| {
+                    waits.raise();
+                    server.read(&mut [0; 9])
+                })
+            })
+            .collect();
+        let fd = server.as_raw_fd();
+        server.close();
+        for fiber in waiting {
+            assert_eq!(fiber.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        }
+        // The connection has ended, though the handle lives;
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        assert_eq!(server.write(b"x").unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(server.peer_addr().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        server.close();
+        // and its number is not used again before the handle goes.
+        let others: Vec<_> = (0..50).map(|_| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        assert!(others.iter().all(|other| other.as_raw_fd() != fd));
+    });
+}
+
+#[test]
+fn close_frees_a_listeners_port() {
+    on_workers(|runtime| {
+        let (listener, addr) = listen();
+        let listener = Arc::new(listener);
+        let theirs = listener.clone();
+        let accepting = spawn_waiting(runtime, move |waits| {
+            waits.raise();
+            theirs.accept().map(|_| ())
+        });
+        listener.close();
+        assert_eq!(accepting.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        TcpListener::bind(addr).expect("the port is free");
+    });
+}
+
+#[test]
+fn close_ends_the_wait_of_a_plain_thread() {
+    let _watchdog = net_support::Watchdog::new();
+    for _ in 0..20 {
+        let (_client, server) = pair();
+        let server = Arc::new(server);
+        let theirs = server.clone();
+        let reader = std::thread::spawn(move || theirs.read(&mut [0; 9]));
+        server.close();
+        assert_eq!(reader.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+}
+
+#[test]
+fn a_clone_is_closed_by_itself() {
+    on_workers(|runtime| {
+        let (client, server) = pair();
+        let clone = server.try_clone().unwrap();
+        let reader = spawn_waiting(runtime, move |waits| {
+            waits.raise();
+            let mut buf = [0; 4];
+            (&clone).read_exact(&mut buf).map(|()| buf)
+        });
+        server.close();
+        drop(server);
+        (&client).write_all(b"ping").unwrap();
+        assert_eq!(&reader.join().unwrap().unwrap(), b"ping");
+    });
+}
+
+#[test]
+fn sockets_come_from_elsewhere_and_go_there() {
+    on_workers(|runtime| {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(addr).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let fd: OwnedFd = TcpStream::from_std(client).unwrap().into();
+        let client = TcpStream::from(fd);
+        let (server, _) = runtime.spawn(move || listener.accept()).join().unwrap().unwrap();
+        assert!(server.as_fd().try_clone_to_owned().is_ok());
+        let fd = server.into_raw_fd();
+        // SAFETY: the descriptor was given up the line above.
+        let server = unsafe { TcpStream::from_raw_fd(fd) };
+        let reader = runtime.spawn(move || {
+            let mut buf = [0; 4];
+            (&server).read_exact(&mut buf).map(|()| buf)
+        });
+        let mut client = client.into_std().unwrap();
+        client.write_all(b"ping").unwrap();
+        assert_eq!(&reader.join().unwrap().unwrap(), b"ping");
+        // Back in blocking mode: a read waits for the end.
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn options_reach_the_socket() {
+    let (client, _server) = pair();
+    client.set_nodelay(true).unwrap();
+    assert!(client.nodelay().unwrap());
+    client.set_ttl(7).unwrap();
+    assert_eq!(client.ttl().unwrap(), 7);
+    assert!(client.take_error().unwrap().is_none());
+    assert_eq!(client.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(client.try_write(b"x").unwrap(), 1);
+    let (listener, _) = listen();
+    listener.set_ttl(9).unwrap();
+    assert_eq!(listener.ttl().unwrap(), 9);
+    assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(listener.try_clone().unwrap().local_addr().unwrap(), listener.local_addr().unwrap());
+}
+
+#[test]
+fn waits_outlive_the_runtime_that_registered_first() {
+    let _watchdog = net_support::Watchdog::new();
+    let (client, server) = pair();
+    let server = Arc::new(server);
+    let first = net_support::runtime(1);
+    let second = net_support::runtime(1);
+    let wait = |server: Arc<TcpStream>| {
+        move |waits: &net_support::Flag| {
+            waits.raise();
+            server.peek(&mut [0; 1])
+        }
+    };
+    let on_first = spawn_waiting(&first, wait(server.clone()));
+    let on_second = spawn_waiting(&second, wait(server));
+    // Registered with the first, whose waiter is cancelled; the other waits on.
+    assert!(first.shutdown(roving_runtime::DropPolicy::Abandon(Duration::from_secs(10))));
+    assert!(is_cancelled(&on_first.join().unwrap().unwrap_err()));
+    (&client).write_all(b"x").unwrap();
+    assert_eq!(on_second.join().unwrap().unwrap(), 1);
+}
