@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 /// A slot that changes hands.
 pub(super) type Slot = (StackClass, NonNull<u8>);
 
-/// The part of [`Slabs`] that every stack keeps alive, so that a stack can go home at any time, even
+/// The part of [`Slabs`](super::Slabs) that every stack keeps alive, so that a stack can go home at any time, even
 /// after its runtime. A stack that is forgotten keeps it, and its own slab, for ever.
 pub(super) struct Depot {
     embedder_bytes: u32,
@@ -109,10 +109,6 @@ impl Depot {
             leaked: AtomicUsize::new(0),
             inner,
         }
-    }
-
-    pub(super) fn guard(&self) -> GuardKind {
-        self.guard
     }
 
     pub(super) fn note_leaked(&self) {

@@ -48,7 +48,7 @@ impl StackError {
     pub(crate) const MAX_EMBEDDER_AREA: usize = StackClass::MIN_SIZE / 4;
 
     /// The operating system's error behind this one, if there is one.
-    pub(crate) fn errno(&self) -> Option<i32> {
+    pub fn errno(&self) -> Option<i32> {
         match *self {
             Self::AddressSpace { errno, .. } | Self::Guard { errno } | Self::Signals { errno } => Some(errno),
             Self::Size { .. } | Self::EmbedderArea { .. } | Self::MapLimit { .. } => None,

@@ -25,11 +25,9 @@ mod test;
 pub(crate) use class::StackClass;
 pub use error::StackError;
 #[cfg(not(loom))]
-pub(crate) use overflow::{
-    AltStack, Describe, MessageBuffer, install as install_overflow_report, set_describe,
-};
+pub(crate) use overflow::{AltStack, install as install_overflow_report, set_describe};
 pub(crate) use pool::Pool;
-pub(crate) use slabs::{Slabs, SlabsConfig, StackStats};
+pub(crate) use slabs::{Slabs, SlabsConfig};
 pub(crate) use sys::GuardKind;
 
 use crate::context::StackMemory;
@@ -121,12 +119,6 @@ impl Stack {
     #[inline]
     pub(crate) fn embedder_area(&self) -> NonNull<[u8]> {
         NonNull::slice_from_raw_parts(self.base, self.embedder_bytes as usize)
-    }
-
-    /// Gives the stack up for ever, with its memory, which stays mapped and valid.
-    pub(crate) fn leak(self) {
-        self.depot.note_leaked();
-        std::mem::forget(self);
     }
 
     /// Parts with the slot, for the depot.

@@ -127,11 +127,6 @@ impl Pool {
         self.gauge.load(Ordering::Relaxed)
     }
 
-    /// The runtime's slabs.
-    pub(crate) fn slabs(&self) -> &Arc<Slabs> {
-        &self.slabs
-    }
-
     #[inline]
     fn count(&self, change: isize) {
         // Two plain moves: nobody else writes it.

@@ -60,11 +60,6 @@ impl Slabs {
         ))))
     }
 
-    /// How the stacks are guarded.
-    pub(crate) fn guard(&self) -> GuardKind {
-        self.0.guard()
-    }
-
     /// Counts a stack that was forgotten along with the suspended fiber on it.
     pub(crate) fn note_leaked(&self) {
         self.0.note_leaked();

@@ -101,7 +101,7 @@ fn cost(count: usize) {
         status("VmPTE").saturating_sub(tables),
         slabs.stats(),
     );
-    if slabs.guard() == GuardKind::Lightweight {
+    if slabs.stats().guard == GuardKind::Lightweight {
         assert!(more_maps < 65_530 / 10, "{more_maps}");
     }
     // The page itself, and the handle in this test's list.
