@@ -423,7 +423,7 @@ fn nothing_is_spawned_after_the_end_and_the_closure_comes_back() {
 fn dropping_drains() {
     let done = Arc::new(AtomicUsize::new(0));
     {
-        let runtime = runtime(2);
+        let runtime = Runtime::builder().workers(2).build().unwrap();
         for _ in 0..100 {
             let done = done.clone();
             runtime.spawn(move || {

@@ -1,14 +1,16 @@
 //! What several test programs need.
 #![allow(dead_code, reason = "each program uses a part")]
 
-use roving_runtime::Runtime;
+use roving_runtime::{DropPolicy, Runtime};
 use std::process::{Command, Output};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// A runtime of this many workers.
+/// A runtime of this many workers. A test that fails must not hang on fibers that wait for the rest of it,
+/// so it is abandoned when it is dropped.
 pub fn runtime(workers: usize) -> Runtime {
-    Runtime::builder().workers(workers).build().expect("a runtime")
+    let policy = DropPolicy::Abandon(Duration::from_secs(10));
+    Runtime::builder().workers(workers).on_drop(policy).build().expect("a runtime")
 }
 
 /// A one-shot event between plain threads and fibers on other workers. Blocks the thread that waits.
