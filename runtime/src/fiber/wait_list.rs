@@ -6,33 +6,49 @@ use crate::loom::cell::UnsafeCell;
 use std::marker::PhantomPinned;
 use std::ptr::NonNull;
 
-/// A waiter's place in a [`WaitList`].
+/// A waiter's place in a [`WaitList`], with what its wakers must know: how to wake it, unless said otherwise.
 ///
 /// Its owner makes it, pushes it under the list's lock, parks, and must not let it go before it has
 /// seen, under the lock, that the node is in no list.
-pub(crate) struct WaitNode {
-    inner: UnsafeCell<Inner>,
+pub(crate) struct WaitNode<P = Option<Unparker>> {
+    inner: UnsafeCell<Inner<P>>,
     _pin: PhantomPinned,
 }
 
-struct Inner {
-    prev: Option<NonNull<WaitNode>>,
-    next: Option<NonNull<WaitNode>>,
+struct Inner<P> {
+    prev: Option<NonNull<WaitNode<P>>>,
+    next: Option<NonNull<WaitNode<P>>>,
     queued: bool,
-    unparker: Option<Unparker>,
+    payload: P,
 }
 
 impl WaitNode {
     pub(crate) fn new(unparker: Unparker) -> Self {
+        Self::with_payload(Some(unparker))
+    }
+
+    /// Takes the means of waking the waiter: once.
+    ///
+    /// # Safety
+    /// The caller holds the list's lock.
+    pub(crate) unsafe fn take_unparker(&self) -> Option<Unparker> {
+        // SAFETY: passed on to the caller.
+        unsafe { self.payload(Option::take) }
+    }
+}
+
+impl<P> WaitNode<P> {
+    pub(crate) fn with_payload(payload: P) -> Self {
         Self {
-            inner: UnsafeCell::new(Inner { prev: None, next: None, queued: false, unparker: Some(unparker) }),
+            inner: UnsafeCell::new(Inner { prev: None, next: None, queued: false, payload }),
             _pin: PhantomPinned,
         }
     }
 
     /// # Safety
     /// The caller holds the lock of the list the node is or was in, and `f` does not come back here.
-    unsafe fn with<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+    #[inline]
+    unsafe fn with<R>(&self, f: impl FnOnce(&mut Inner<P>) -> R) -> R {
         // SAFETY: exclusive under the lock, by the caller's promise.
         self.inner.with_mut(|inner| f(unsafe { &mut *inner }))
     }
@@ -46,60 +62,118 @@ impl WaitNode {
         unsafe { self.with(|inner| inner.queued) }
     }
 
-    /// Takes the means of waking the waiter: once.
+    /// Calls `f` with what the node carries.
     ///
     /// # Safety
-    /// The caller holds the list's lock.
-    pub(crate) unsafe fn take_unparker(&self) -> Option<Unparker> {
+    /// The caller holds the list's lock, and `f` does not reach for this node.
+    #[inline]
+    pub(crate) unsafe fn payload<R>(&self, f: impl FnOnce(&mut P) -> R) -> R {
         // SAFETY: passed on to the caller.
-        unsafe { self.with(|inner| inner.unparker.take()) }
+        unsafe { self.with(|inner| f(&mut inner.payload)) }
     }
 }
 
 /// First in, first out. All methods need the lock that guards the list, which the owner upholds by
 /// keeping the list inside that lock.
-#[derive(Default)]
-pub(crate) struct WaitList {
-    head: Option<NonNull<WaitNode>>,
-    tail: Option<NonNull<WaitNode>>,
+pub(crate) struct WaitList<P = Option<Unparker>> {
+    head: Option<NonNull<WaitNode<P>>>,
+    tail: Option<NonNull<WaitNode<P>>>,
 }
 
-// SAFETY: the nodes are reached only under the lock the list lives in, and an `Unparker` is Send.
-unsafe impl Send for WaitList {}
+// SAFETY: the nodes are reached only under the lock the list lives in, and what they carry is Send.
+unsafe impl<P: Send> Send for WaitList<P> {}
 
-impl WaitList {
+impl<P> WaitList<P> {
     pub(crate) const fn new() -> Self {
         Self { head: None, tail: None }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_none()
+    }
+
+    /// The first node, left where it is.
+    #[inline]
+    pub(crate) fn front(&mut self) -> Option<&WaitNode<P>> {
+        // SAFETY: a node in the list is alive, and does not leave it while the list is borrowed.
+        self.head.map(|head| unsafe { head.as_ref() })
     }
 
     /// Appends a node.
     ///
     /// # Safety
     /// The node must stay where it is, and alive, until it has left the list.
-    pub(crate) unsafe fn push_back(&mut self, node: NonNull<WaitNode>) {
+    #[inline]
+    pub(crate) unsafe fn push_back(&mut self, node: NonNull<WaitNode<P>>) {
         let old_tail = self.tail.replace(node);
-        // SAFETY: alive by the caller's promise, and we hold the lock.
+        // SAFETY: by the caller's promise.
+        unsafe { self.link(node, old_tail, None) };
+    }
+
+    /// Puts a node before all others.
+    ///
+    /// # Safety
+    /// As for [`WaitList::push_back`].
+    pub(crate) unsafe fn push_front(&mut self, node: NonNull<WaitNode<P>>) {
+        let old_head = self.head.replace(node);
+        // SAFETY: by the caller's promise.
+        unsafe { self.link(node, None, old_head) };
+    }
+
+    /// # Safety
+    /// The node is alive and in no list; its neighbours are in this one, side by side.
+    #[inline]
+    unsafe fn link(
+        &mut self,
+        node: NonNull<WaitNode<P>>,
+        prev: Option<NonNull<WaitNode<P>>>,
+        next: Option<NonNull<WaitNode<P>>>,
+    ) {
+        // SAFETY: alive by the caller's promise.
+        let fresh = unsafe { node.as_ref() };
+        // SAFETY: we hold the lock.
         unsafe {
-            node.as_ref().with(|inner| {
+            fresh.with(|inner| {
                 debug_assert!(!inner.queued);
-                inner.prev = old_tail;
-                inner.next = None;
+                inner.prev = prev;
+                inner.next = next;
                 inner.queued = true;
             });
         }
-        match old_tail {
-            // SAFETY: a node in the list is alive.
-            Some(tail) => unsafe { tail.as_ref().with(|inner| inner.next = Some(node)) },
-            None => self.head = Some(node),
-        }
+        self.set_next(prev, Some(node));
+        self.set_prev(next, Some(node));
+    }
+
+    /// Sets what comes after `prev`, a node of this list; `None`: after its beginning.
+    #[inline]
+    fn set_next(&mut self, prev: Option<NonNull<WaitNode<P>>>, next: Option<NonNull<WaitNode<P>>>) {
+        let Some(prev) = prev else {
+            self.head = next;
+            return;
+        };
+        // SAFETY: a node in the list is alive.
+        let prev = unsafe { prev.as_ref() };
+        // SAFETY: we hold the lock.
+        unsafe { prev.with(|inner| inner.next = next) };
+    }
+
+    /// Sets what comes before `next`, a node of this list; `None`: before its end.
+    #[inline]
+    fn set_prev(&mut self, next: Option<NonNull<WaitNode<P>>>, prev: Option<NonNull<WaitNode<P>>>) {
+        let Some(next) = next else {
+            self.tail = prev;
+            return;
+        };
+        // SAFETY: a node in the list is alive.
+        let next = unsafe { next.as_ref() };
+        // SAFETY: we hold the lock.
+        unsafe { next.with(|inner| inner.prev = prev) };
     }
 
     /// Takes the first node out.
-    pub(crate) fn pop_front(&mut self) -> Option<NonNull<WaitNode>> {
+    #[inline]
+    pub(crate) fn pop_front(&mut self) -> Option<NonNull<WaitNode<P>>> {
         let node = self.head?;
         // SAFETY: a node in the list is alive and in this list.
         unsafe { self.remove(node) };
@@ -110,23 +184,19 @@ impl WaitList {
     ///
     /// # Safety
     /// The node is alive, and this is the only list it is ever pushed to.
-    pub(crate) unsafe fn remove(&mut self, node: NonNull<WaitNode>) {
-        // SAFETY: alive by the caller's promise, and we hold the lock.
+    #[inline]
+    pub(crate) unsafe fn remove(&mut self, node: NonNull<WaitNode<P>>) {
+        // SAFETY: alive by the caller's promise.
+        let node = unsafe { node.as_ref() };
+        // SAFETY: we hold the lock.
         let links = unsafe {
-            node.as_ref().with(|inner| {
+            node.with(|inner| {
                 std::mem::take(&mut inner.queued).then(|| (inner.prev.take(), inner.next.take()))
             })
         };
-        let Some((prev, next)) = links else { return };
-        match prev {
-            // SAFETY: a node in the list is alive.
-            Some(prev) => unsafe { prev.as_ref().with(|inner| inner.next = next) },
-            None => self.head = next,
-        }
-        match next {
-            // SAFETY: a node in the list is alive.
-            Some(next) => unsafe { next.as_ref().with(|inner| inner.prev = prev) },
-            None => self.tail = prev,
+        if let Some((prev, next)) = links {
+            self.set_next(prev, next);
+            self.set_prev(next, prev);
         }
     }
 }

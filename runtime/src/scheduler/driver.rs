@@ -2,10 +2,11 @@
 
 use crate::fiber::TimerId;
 use crate::fiber::parker::Unparker;
+use std::any::Any;
 use std::time::{Duration, Instant};
 
-/// One poll and one timer queue.
-pub(crate) trait Driver: Send + Sync {
+/// One poll and one timer queue. `Any`, so that the reactor finds its own in the scheduler's hands.
+pub(crate) trait Driver: Any + Send + Sync {
     /// Sleeps until an event, a timer, a [`Driver::wake`] or `timeout`, then carries out the wakes. The
     /// owning worker only.
     fn park(&self, timeout: Option<Duration>);
@@ -21,4 +22,7 @@ pub(crate) trait Driver: Send + Sync {
 
     /// Forgets a timer; false when it has fired: then its unparker has been used already.
     fn disarm(&self, timer: TimerId) -> bool;
+
+    /// The owning worker leaves: what others wait for through this driver goes elsewhere.
+    fn shut(&self) {}
 }

@@ -1,5 +1,6 @@
 //! A worker's own side: what only its thread touches, and what its fibers ask of it.
 
+use super::driver::Driver;
 use super::hub::{Hub, Phase};
 use super::ready::ReadyQueue;
 use super::work::Work;
@@ -152,6 +153,12 @@ fn submit_from_outside(hub: &Hub, work: Work, class: Class, spread: bool) -> Res
 #[inline]
 pub(crate) fn with_current_hub<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
     with_here(|here| f(&here.hub))
+}
+
+/// Calls `f` with the driver of the worker this thread is.
+#[inline]
+pub(crate) fn with_current_driver<R>(f: impl FnOnce(&dyn Driver) -> R) -> Option<R> {
+    with_here(|here| f(&*here.hub.remotes[here.index].driver))
 }
 
 /// The hub of the worker this thread is.

@@ -609,6 +609,8 @@ impl<H: Hooks> Worker<H> {
             // SAFETY: it never runs again.
             unsafe { fiber::abandon(fiber) };
         }
+        // After the last fiber of this worker is done: those that still wait through it are others'.
+        remote.driver.shut();
     }
 }
 
