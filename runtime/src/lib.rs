@@ -14,13 +14,13 @@ mod scheduler;
 mod stack;
 
 pub use fiber::{
-    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason, checkpoint,
-    current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
+    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason,
+    checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
 };
 #[cfg(not(loom))]
 pub use runtime::{
-    BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind,
-    scope, spawn,
+    BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError,
+    SpawnErrorKind, scope, spawn,
 };
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

@@ -37,7 +37,12 @@ fn shares(runtime: &Runtime, count: usize) -> Vec<usize> {
 fn spawn_parked(report: &Sender<(ThreadId, roving_runtime::Fiber)>) -> JoinHandle<()> {
     let report = report.clone();
     spawn(move || {
-        report.send((std::thread::current().id(), roving_runtime::current_fiber().unwrap())).unwrap();
+        report
+            .send((
+                std::thread::current().id(),
+                roving_runtime::current_fiber().unwrap(),
+            ))
+            .unwrap();
         park().unwrap();
     })
 }
@@ -96,7 +101,9 @@ fn fibers_that_run_to_their_end_stay_where_they_were_spawned() {
     let elsewhere = runtime
         .spawn(|| {
             let here = std::thread::current().id();
-            (0..10_000).filter(|_| spawn(|| std::thread::current().id()).join().unwrap() != here).count()
+            (0..10_000)
+                .filter(|_| spawn(|| std::thread::current().id()).join().unwrap() != here)
+                .count()
         })
         .join()
         .unwrap();

@@ -25,7 +25,10 @@ fn a_fiber_that_yields_for_ever_starves_nobody() {
         .collect();
     // New work from outside and from inside, a timer, and a wake from another thread all get through.
     runtime.spawn(|| spawn(|| ()).join().unwrap()).join().unwrap();
-    runtime.spawn(|| sleep(Duration::from_millis(1)).unwrap()).join().unwrap();
+    runtime
+        .spawn(|| sleep(Duration::from_millis(1)).unwrap())
+        .join()
+        .unwrap();
     let (send, receive) = std::sync::mpsc::channel();
     let parked = runtime.spawn(move || {
         send.send(current_fiber().unwrap()).unwrap();
@@ -70,7 +73,11 @@ fn background_work_gets_its_share_and_no_more() {
             for count in &counts {
                 let (count, stop) = (count.clone(), stop.clone());
                 let builder = handle.fiber();
-                let builder = if Arc::ptr_eq(&count, &counts[1]) { builder.background() } else { builder };
+                let builder = if Arc::ptr_eq(&count, &counts[1]) {
+                    builder.background()
+                } else {
+                    builder
+                };
                 builder
                     .spawn(move || {
                         while !stop.load(Ordering::Relaxed) {
@@ -90,7 +97,10 @@ fn background_work_gets_its_share_and_no_more() {
         .unwrap();
     let [normal, background] = turns;
     assert!(background * 20 >= normal, "starved: {turns:?}");
-    assert!(background * 4 <= normal, "background took a normal share: {turns:?}");
+    assert!(
+        background * 4 <= normal,
+        "background took a normal share: {turns:?}"
+    );
 }
 
 #[test]
@@ -98,12 +108,20 @@ fn background_work_runs_when_there_is_nothing_else() {
     for workers in [1, 2, 4] {
         let runtime = runtime(workers);
         let fibers: Vec<_> = (0..100)
-            .map(|n| runtime.fiber().background().spawn(move || (n, std::thread::current().name().map(str::to_owned))))
+            .map(|n| {
+                runtime
+                    .fiber()
+                    .background()
+                    .spawn(move || (n, std::thread::current().name().map(str::to_owned)))
+            })
             .collect();
         for (n, fiber) in fibers.into_iter().enumerate() {
             let (m, worker) = fiber.unwrap().join().unwrap();
             assert_eq!(n, m);
-            assert!(workers == 1 || worker.as_deref() != Some("roving-0"), "the first worker stays free");
+            assert!(
+                workers == 1 || worker.as_deref() != Some("roving-0"),
+                "the first worker stays free"
+            );
         }
     }
 }
@@ -114,15 +132,25 @@ fn an_idle_runtime_uses_no_processor_time() {
         let runtime = runtime(4);
         let parked: Vec<_> = (0..1000).map(|_| runtime.spawn(park)).collect();
         // Everything has settled when a timer far behind them has fired.
-        runtime.spawn(|| sleep(Duration::from_millis(50)).unwrap()).join().unwrap();
+        runtime
+            .spawn(|| sleep(Duration::from_millis(50)).unwrap())
+            .join()
+            .unwrap();
         let before = cpu_time();
         std::thread::sleep(Duration::from_millis(500));
         let used = cpu_time() - before;
-        assert!(used < Duration::from_millis(5), "half an idle second took {used:?}");
+        assert!(
+            used < Duration::from_millis(5),
+            "half an idle second took {used:?}"
+        );
         drop(parked);
     });
     let Some(output) = output else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -136,7 +164,15 @@ fn every_worker_takes_part() {
             runtime.spawn(move || barrier.wait().is_leader())
         })
         .collect();
-    assert_eq!(fibers.into_iter().filter(|_| true).map(|f| f.join().unwrap()).filter(|&leader| leader).count(), 1);
+    assert_eq!(
+        fibers
+            .into_iter()
+            .filter(|_| true)
+            .map(|f| f.join().unwrap())
+            .filter(|&leader| leader)
+            .count(),
+        1
+    );
 }
 
 #[derive(Default, Clone)]
@@ -183,7 +219,10 @@ impl Hooks for Recorder {
     fn fiber_end(&self, fiber: FiberView<'_>) {
         let area = fiber.area().unwrap();
         // SAFETY: still the embedder's, and nobody else writes it.
-        assert!(unsafe { area.as_ref() }.iter().all(|&byte| byte == 7), "the fiber's own stack stays out of it");
+        assert!(
+            unsafe { area.as_ref() }.iter().all(|&byte| byte == 7),
+            "the fiber's own stack stays out of it"
+        );
         self.note("end");
     }
 }
@@ -191,8 +230,12 @@ impl Hooks for Recorder {
 #[test]
 fn hooks_see_every_switch_in_order() {
     let recorder = Recorder::default();
-    let runtime =
-        Runtime::builder().workers(1).embedder_area(4096).hooks(recorder.clone()).build().expect("a runtime");
+    let runtime = Runtime::builder()
+        .workers(1)
+        .embedder_area(4096)
+        .hooks(recorder.clone())
+        .build()
+        .expect("a runtime");
     runtime
         .spawn(|| {
             yield_now();
@@ -202,7 +245,19 @@ fn hooks_see_every_switch_in_order() {
         .unwrap();
     drop(runtime);
     let log = recorder.0.lock().unwrap().clone();
-    assert_eq!(log, ["worker_start", "first", "suspend", "resume", "suspend", "resume", "end", "worker_stop"]);
+    assert_eq!(
+        log,
+        [
+            "worker_start",
+            "first",
+            "suspend",
+            "resume",
+            "suspend",
+            "resume",
+            "end",
+            "worker_stop"
+        ]
+    );
     assert_eq!(RESUMED.load(Ordering::Relaxed), 2);
 }
 
@@ -242,7 +297,10 @@ fn an_overflow_names_the_fiber_and_aborts() {
     let Some(output) = output else { return };
     assert_eq!(output.status.signal(), Some(libc::SIGABRT));
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("bottomless") && stderr.contains("512 KiB"), "{stderr}");
+    assert!(
+        stderr.contains("bottomless") && stderr.contains("512 KiB"),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -250,7 +308,13 @@ fn an_unjoined_panic_is_reported() {
     let output = in_child("an_unjoined_panic_is_reported", || {
         let runtime = runtime(1);
         // Detached before and after the end.
-        drop(runtime.fiber().name("lost").spawn(|| std::panic::resume_unwind(Box::new("first"))).unwrap());
+        drop(
+            runtime
+                .fiber()
+                .name("lost")
+                .spawn(|| std::panic::resume_unwind(Box::new("first")))
+                .unwrap(),
+        );
         let kept = runtime.spawn(|| std::panic::resume_unwind(Box::new(String::from("second"))));
         kept.wait().unwrap();
         drop(kept);
@@ -259,6 +323,12 @@ fn an_unjoined_panic_is_reported() {
     let Some(output) = output else { return };
     assert!(output.status.success());
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("\"lost\" panicked and nobody joined it: first"), "{stderr}");
-    assert!(stderr.contains("panicked and nobody joined it: second"), "{stderr}");
+    assert!(
+        stderr.contains("\"lost\" panicked and nobody joined it: first"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("panicked and nobody joined it: second"),
+        "{stderr}"
+    );
 }

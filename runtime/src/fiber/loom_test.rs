@@ -126,7 +126,14 @@ impl Drop for Counted {
 fn fiber_returning(counter: &Arc<AtomicUsize>) -> (FiberRef, JoinHandle<Counted>) {
     let counter = counter.clone();
     // SAFETY: nothing is borrowed.
-    unsafe { create(move || Counted(counter), FiberOptions::default(), 0, Location::caller()) }
+    unsafe {
+        create(
+            move || Counted(counter),
+            FiberOptions::default(),
+            0,
+            Location::caller(),
+        )
+    }
 }
 
 /// What a worker does with an unstarted fiber, on its own stack.
@@ -234,7 +241,10 @@ fn loom_cancel_against_completion() {
             thread::spawn(move || fiber.cancel())
         };
         super::run_in_place(&fiber);
-        assert!(handle.join().is_ok(), "cancelling a running fiber does not take its outcome");
+        assert!(
+            handle.join().is_ok(),
+            "cancelling a running fiber does not take its outcome"
+        );
         canceller.join().unwrap();
     });
 }

@@ -46,10 +46,18 @@ impl PollDriver {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        let side = PollSide { poll, events: Events::with_capacity(EVENTS), alarm, wakes: Vec::new() };
+        let side = PollSide {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            alarm,
+            wakes: Vec::new(),
+        };
         Ok(Self {
             poll: Mutex::new(side),
-            timers: Mutex::new(Timers { queue: TimerQueue::new(), asleep: false }),
+            timers: Mutex::new(Timers {
+                queue: TimerQueue::new(),
+                asleep: false,
+            }),
             pending: AtomicUsize::new(0),
             waker,
         })
@@ -89,7 +97,9 @@ impl Driver for PollDriver {
             timers.queue.next_deadline()
         };
         if let Some(deadline) = deadline {
-            side.alarm.set(deadline, Instant::now()).unwrap_or_else(|error| broken("set an alarm", &error));
+            side.alarm
+                .set(deadline, Instant::now())
+                .unwrap_or_else(|error| broken("set an alarm", &error));
         }
         match side.poll.poll(&mut side.events, timeout) {
             Ok(()) => {}
@@ -105,7 +115,9 @@ impl Driver for PollDriver {
     }
 
     fn poll(&self) {
-        let Some(mut side) = self.poll.try_lock() else { return };
+        let Some(mut side) = self.poll.try_lock() else {
+            return;
+        };
         let mut wakes = std::mem::take(&mut side.wakes);
         self.expire(&mut wakes);
         Self::finish(&mut wakes);
@@ -113,7 +125,9 @@ impl Driver for PollDriver {
     }
 
     fn wake(&self) {
-        self.waker.wake().unwrap_or_else(|error| broken("wake a worker", &error));
+        self.waker
+            .wake()
+            .unwrap_or_else(|error| broken("wake a worker", &error));
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
@@ -129,7 +143,12 @@ impl Driver for PollDriver {
     }
 
     fn disarm(&self, timer: TimerId) -> bool {
-        let disarmed = self.timers.lock().queue.cancel(TimerKey::from_bits(timer.0)).is_some();
+        let disarmed = self
+            .timers
+            .lock()
+            .queue
+            .cancel(TimerKey::from_bits(timer.0))
+            .is_some();
         if disarmed {
             self.pending.fetch_sub(1, Ordering::Relaxed);
         }

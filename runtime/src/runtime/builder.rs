@@ -40,10 +40,16 @@ impl std::fmt::Display for BuildError {
         let max = Builder::<NoHooks>::MAX_WORKERS;
         match self {
             BuildError::Workers { asked } => {
-                write!(f, "a runtime has 1 to {max} workers, not {asked}: ask for as many as there are cores")
+                write!(
+                    f,
+                    "a runtime has 1 to {max} workers, not {asked}: ask for as many as there are cores"
+                )
             }
             BuildError::WorkersVariable { value } => {
-                write!(f, "ROVING_WORKERS is {value:?}: it must be a number from 1 to {max}, or unset")
+                write!(
+                    f,
+                    "ROVING_WORKERS is {value:?}: it must be a number from 1 to {max}, or unset"
+                )
             }
             BuildError::Stack(error) => error.fmt(f),
             BuildError::System(error) => write!(f, "the system refused what a worker needs: {error}"),
@@ -132,8 +138,22 @@ impl<H: Hooks> Builder<H> {
 
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
-        let Self { workers, stack_size, embedder_area, thread_name, on_drop, hooks: _ } = self;
-        Builder { workers, stack_size, embedder_area, thread_name, on_drop, hooks }
+        let Self {
+            workers,
+            stack_size,
+            embedder_area,
+            thread_name,
+            on_drop,
+            hooks: _,
+        } = self;
+        Builder {
+            workers,
+            stack_size,
+            embedder_area,
+            thread_name,
+            on_drop,
+            hooks,
+        }
     }
 
     /// Starts the workers.
@@ -153,11 +173,13 @@ impl<H: Hooks> Builder<H> {
                     .ok()
                     .filter(|workers| (1..=Self::MAX_WORKERS).contains(workers))
                     .ok_or(BuildError::WorkersVariable { value })?,
-                Err(std::env::VarError::NotPresent) => {
-                    std::thread::available_parallelism().map_or(1, usize::from).min(Self::MAX_WORKERS)
-                }
+                Err(std::env::VarError::NotPresent) => std::thread::available_parallelism()
+                    .map_or(1, usize::from)
+                    .min(Self::MAX_WORKERS),
                 Err(std::env::VarError::NotUnicode(value)) => {
-                    return Err(BuildError::WorkersVariable { value: value.to_string_lossy().into_owned() });
+                    return Err(BuildError::WorkersVariable {
+                        value: value.to_string_lossy().into_owned(),
+                    });
                 }
             },
         };

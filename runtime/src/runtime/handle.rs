@@ -33,7 +33,9 @@ pub enum SpawnErrorKind {
 
 impl<F> std::fmt::Debug for SpawnError<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpawnError").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("SpawnError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,7 +74,11 @@ impl Handle {
 
     /// A fiber with options, not spawned yet.
     pub fn fiber(&self) -> FiberBuilder<'_> {
-        FiberBuilder { hub: &self.hub, options: FiberOptions::default(), stack_size: None }
+        FiberBuilder {
+            hub: &self.hub,
+            options: FiberOptions::default(),
+            stack_size: None,
+        }
     }
 }
 
@@ -192,7 +198,10 @@ where
     T: Send,
 {
     if hub.phase() >= Phase::Stopping {
-        return Err(SpawnError { closure, kind: SpawnErrorKind::ShutDown });
+        return Err(SpawnError {
+            closure,
+            kind: SpawnErrorKind::ShutDown,
+        });
     }
     let (class, spread) = (options.class, options.spread);
     // SAFETY: passed on to the caller.

@@ -35,7 +35,10 @@ impl Runtime {
     pub(super) fn start<H: Hooks>(builder: Builder<H>) -> Result<Self, BuildError> {
         let workers = builder.worker_count()?;
         let default_stack = StackClass::for_size(builder.stack_size).map_err(BuildError::Stack)?;
-        let config = SlabsConfig { embedder_bytes: builder.embedder_area, ..SlabsConfig::default() };
+        let config = SlabsConfig {
+            embedder_bytes: builder.embedder_area,
+            ..SlabsConfig::default()
+        };
         let slabs = Arc::new(Slabs::new(&config).map_err(BuildError::Stack)?);
         scheduler::install_overflow_report().map_err(BuildError::Stack)?;
         let drivers = (0..workers)
@@ -44,8 +47,11 @@ impl Runtime {
             .map_err(BuildError::System)?;
         let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
         // From here on, dropping the runtime stops what has been started.
-        let mut runtime =
-            Self { handle: Handle { hub }, threads: Vec::with_capacity(workers), on_drop: builder.on_drop };
+        let mut runtime = Self {
+            handle: Handle { hub },
+            threads: Vec::with_capacity(workers),
+            on_drop: builder.on_drop,
+        };
         for (index, worker) in loops.into_iter().enumerate() {
             let thread = thread::Builder::new()
                 .name(format!("{}-{index}", builder.thread_name))

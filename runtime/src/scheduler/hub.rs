@@ -39,7 +39,8 @@ impl OwnerCounter {
     #[inline]
     pub(crate) fn add(&self, by: u64) {
         // Release: who sums the counters and finds everything finished sees what was done.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
     }
 
     #[inline]
@@ -143,7 +144,10 @@ impl Hub {
             id: NEXT.fetch_add(1, Ordering::Relaxed) as u32,
             idle: Idle::new(remotes.len()),
             remotes,
-            injector: [CachePadded::new(Injector::new()), CachePadded::new(Injector::new())],
+            injector: [
+                CachePadded::new(Injector::new()),
+                CachePadded::new(Injector::new()),
+            ],
             slabs,
             default_stack,
             origin: Instant::now(),
@@ -222,9 +226,12 @@ impl Hub {
         }
     }
 
-    /// The worker with the lowest load, itself excluded if `but` says so.
-    pub(crate) fn least_loaded(&self, active: usize) -> usize {
-        (0..active).min_by_key(|&index| self.remotes[index].load()).unwrap_or(0)
+    /// The worker with the lowest load, of those that may start this class.
+    pub(crate) fn least_loaded(&self, class: Class) -> usize {
+        let first = usize::from(class == Class::Background && self.remotes.len() > 1);
+        (first..self.remotes.len())
+            .min_by_key(|&index| self.remotes[index].load())
+            .unwrap_or(0)
     }
 
     /// Whether a plain thread has spawned within the last millisecond.
@@ -236,9 +243,17 @@ impl Hub {
     pub(crate) fn outstanding(&self) -> u64 {
         // Finished first: between the two reads the first sum can only fall short, so equal sums mean
         // that nothing was outstanding in between.
-        let finished: u64 = self.remotes.iter().map(|remote| remote.counters.finished.get()).sum();
+        let finished: u64 = self
+            .remotes
+            .iter()
+            .map(|remote| remote.counters.finished.get())
+            .sum();
         fence(Ordering::SeqCst);
-        let spawned: u64 = self.remotes.iter().map(|remote| remote.counters.spawned.get()).sum::<u64>()
+        let spawned: u64 = self
+            .remotes
+            .iter()
+            .map(|remote| remote.counters.spawned.get())
+            .sum::<u64>()
             + self.from_outside.load(Ordering::Acquire);
         spawned.wrapping_sub(finished)
     }
@@ -265,7 +280,11 @@ impl Hub {
     /// Whether any queue holds stealable work of this class.
     pub(super) fn has_stealable(&self, class: Class) -> bool {
         let class = class.index();
-        !self.injector[class].is_empty() || self.remotes.iter().any(|remote| !remote.stealers[class].is_empty())
+        !self.injector[class].is_empty()
+            || self
+                .remotes
+                .iter()
+                .any(|remote| !remote.stealers[class].is_empty())
     }
 
     /// Asks every started fiber to stop.
