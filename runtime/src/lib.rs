@@ -19,8 +19,9 @@ pub use fiber::{
 };
 #[cfg(not(loom))]
 pub use runtime::{
-    BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError,
-    SpawnErrorKind, scope, spawn,
+    BlockingMetrics, BuildError, Builder, DropPolicy, FiberBuilder, FiberInfo, FiberState, FutureHandle,
+    Handle, Metrics, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind, WorkerMetrics, block_on,
+    blocking, scope, spawn, spawn_future,
 };
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

@@ -349,12 +349,17 @@ impl Drop for Shielded {
     }
 }
 
-/// Runs a claimed fiber's closure on the caller's stack and publishes the outcome: a fiber without a
-/// context, for models.
-#[cfg(all(test, loom))]
-fn run_in_place(fiber: &FiberRef) {
-    let run = fiber.vtable.run;
-    // SAFETY: the model moved the fiber to ACTIVE.
-    unsafe { run(fiber.as_ptr()) };
-    complete(fiber);
+/// Runs an unstarted fiber's closure on the caller's stack, a plain thread's, and publishes the outcome; false
+/// when somebody else has started or cancelled it.
+pub(crate) fn run_in_place(fiber: &FiberRef) -> bool {
+    match fiber.state.transition_to_active() {
+        ToActive::Taken => false,
+        ToActive::Claimed => {
+            let run = fiber.vtable.run;
+            // SAFETY: the right to start it is ours.
+            unsafe { run(fiber.as_ptr()) };
+            complete(fiber);
+            true
+        }
+    }
 }

@@ -3,7 +3,7 @@
 pub(crate) mod sync {
     // std's Arc: loom's cannot hold a trait object, and the counts of Arc are not ours to check.
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::OnceLock;
+    pub(crate) use std::sync::{OnceLock, Weak};
 
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{

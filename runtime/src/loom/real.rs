@@ -1,7 +1,7 @@
 //! The types of ordinary builds.
 
 pub(crate) mod sync {
-    pub(crate) use std::sync::{Arc, OnceLock};
+    pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
     pub(crate) mod atomic {
         pub(crate) use std::sync::atomic::{

@@ -84,6 +84,7 @@ pub struct Builder<H: Hooks = NoHooks> {
     pub(super) embedder_area: usize,
     pub(super) thread_name: String,
     pub(super) on_drop: DropPolicy,
+    pub(super) blocking_threads: usize,
     pub(super) hooks: H,
 }
 
@@ -95,6 +96,7 @@ impl Builder {
             embedder_area: 0,
             thread_name: "roving".to_owned(),
             on_drop: DropPolicy::Drain,
+            blocking_threads: 512,
             hooks: NoHooks,
         }
     }
@@ -136,6 +138,12 @@ impl<H: Hooks> Builder<H> {
         self
     }
 
+    /// The largest number of threads of the blocking pool, at least one; 512 unless set.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking_threads = threads.max(1);
+        self
+    }
+
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
         let Self {
@@ -144,6 +152,7 @@ impl<H: Hooks> Builder<H> {
             embedder_area,
             thread_name,
             on_drop,
+            blocking_threads,
             hooks: _,
         } = self;
         Builder {
@@ -152,6 +161,7 @@ impl<H: Hooks> Builder<H> {
             embedder_area,
             thread_name,
             on_drop,
+            blocking_threads,
             hooks,
         }
     }

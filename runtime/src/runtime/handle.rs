@@ -1,5 +1,6 @@
 //! Spawning.
 
+use super::blocking::BlockingPool;
 use crate::fiber::options::{Class, FiberOptions};
 use crate::fiber::{self, JoinHandle};
 use crate::loom::sync::Arc;
@@ -11,6 +12,7 @@ use std::panic::Location;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) hub: Arc<Hub>,
+    pub(super) blocking: Arc<BlockingPool>,
 }
 
 /// Why a fiber could not be spawned, with the closure it would have run.
@@ -53,7 +55,9 @@ impl<F> std::error::Error for SpawnError<F> {}
 impl Handle {
     /// The runtime of the worker this thread is.
     pub fn current() -> Option<Self> {
-        scheduler::current_hub().map(|hub| Self { hub })
+        let hub = scheduler::current_hub()?;
+        let blocking = hub.companion()?;
+        Some(Self { hub, blocking })
     }
 
     /// Runs `closure` in a new fiber.

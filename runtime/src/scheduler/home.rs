@@ -173,6 +173,25 @@ pub(crate) fn with_current_driver<R>(f: impl FnOnce(&dyn Driver) -> R) -> Option
     with_here(|here| f(&*here.hub.remotes[here.index].driver))
 }
 
+/// Queues a future that was woken. Unlike new work it is taken from any thread until the workers leave.
+pub(crate) fn resubmit(hub: &Hub, work: Work, class: Class) -> Result<(), Work> {
+    if hub.phase() >= Phase::Stopping {
+        return Err(work);
+    }
+    let mut work = Some(work);
+    with_here(|here| {
+        if here.hub.id == hub.id
+            && let Some(work) = work.take()
+        {
+            here.push_local(work, class);
+        }
+    });
+    if let Some(work) = work {
+        hub.inject(work, class);
+    }
+    Ok(())
+}
+
 /// The hub of the worker this thread is.
 pub(crate) fn current_hub() -> Option<Arc<Hub>> {
     with_here(|here| here.hub.clone())

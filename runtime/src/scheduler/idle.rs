@@ -159,4 +159,8 @@ impl Idle {
     pub(super) fn sleeping(&self) -> usize {
         sleepers(self.counts.load(Ordering::Relaxed)) as usize
     }
+
+    pub(super) fn is_asleep(&self, worker: usize) -> bool {
+        self.words[worker].load(Ordering::Relaxed) == ASLEEP
+    }
 }

@@ -23,6 +23,7 @@ impl<H: Hooks> Worker<H> {
     fn poll_future(&mut self, runnable: Runnable) {
         // A panic in the future is carried to its handle by the task itself.
         runnable.run();
+        self.remote().counters.finished.add(1);
     }
 
     fn start_claimed(&mut self, fiber: FiberRef) {
@@ -78,11 +79,13 @@ impl<H: Hooks> Worker<H> {
         let core = fiber.as_ptr();
         self.hooks.before_resume(FiberView::new(&fiber), first);
         current::set_fiber(Some(core));
+        self.remote().running.store(fiber.id.get(), Ordering::Relaxed);
         // SAFETY: this is the home worker's loop, on its base stack.
         let switched = unsafe {
             fiber.with_context(|context| context.as_mut().expect("a started fiber has a context").resume())
         };
         current::set_fiber(None);
+        self.remote().running.store(0, Ordering::Relaxed);
         match switched {
             Switched::Suspended(directive) => {
                 self.hooks.after_suspend(FiberView::new(&fiber));

@@ -141,6 +141,7 @@ impl<H: Hooks> Worker<H> {
             self.hooks.after_sleep(index);
         }
         self.searching = hub.idle.awake(index);
+        hub.ring_monitor();
         if found && !self.searching && self.has_stealable() {
             // Stealable work that nobody may be searching for: do it ourselves, brake or no brake.
             self.searching = hub.idle.start_searching(usize::MAX);
