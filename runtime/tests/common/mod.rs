@@ -51,7 +51,13 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
         std::process::exit(0);
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            test,
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+            "--include-ignored",
+        ])
         .env(CHILD, test)
         .env("RUST_BACKTRACE", "0")
         .output()
