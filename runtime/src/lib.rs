@@ -17,16 +17,17 @@ mod stack;
 pub mod sync;
 
 pub use fiber::{
-    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason, checkpoint,
-    current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
+    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason,
+    checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
 };
 pub use reactor::is_cancelled;
 #[cfg(not(loom))]
 pub use reactor::{FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable};
 #[cfg(not(loom))]
 pub use runtime::{
-    BuildError, Builder, DropPolicy, FiberBuilder, Handle, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind,
-    scope, spawn,
+    BlockingMetrics, BuildError, Builder, DropPolicy, FiberBuilder, FiberInfo, FiberState, FutureHandle,
+    Handle, Metrics, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind, WorkerMetrics, block_on,
+    blocking, scope, spawn, spawn_future,
 };
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

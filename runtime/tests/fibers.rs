@@ -4,8 +4,8 @@ mod common;
 
 use common::{Gate, Rng, runtime};
 use roving_runtime::{
-    Cancelled, DropPolicy, FiberLocal, Handle, JoinError, JoinHandle, Runtime, SpawnErrorKind, checkpoint, current_fiber, park,
-    park_timeout, scope, shield, sleep, spawn, yield_now,
+    Cancelled, DropPolicy, FiberLocal, Handle, JoinError, JoinHandle, Runtime, SpawnErrorKind, checkpoint,
+    current_fiber, park, park_timeout, scope, shield, sleep, spawn, yield_now,
 };
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -42,9 +42,14 @@ fn a_borrowed_result_crosses_without_a_copy() {
 #[test]
 fn a_panic_is_carried_to_the_joiner() {
     let runtime = runtime(2);
-    let error = runtime.spawn(|| -> u32 { std::panic::resume_unwind(Box::new("boom")) }).join().unwrap_err();
+    let error = runtime
+        .spawn(|| -> u32 { std::panic::resume_unwind(Box::new("boom")) })
+        .join()
+        .unwrap_err();
     assert_eq!(error.to_string(), "the fiber panicked: boom");
-    let JoinError::Panicked(payload) = error else { panic!("{error}") };
+    let JoinError::Panicked(payload) = error else {
+        panic!("{error}")
+    };
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"boom"));
     assert_eq!(runtime.spawn(|| 1).join().unwrap(), 1, "the worker goes on");
 }
@@ -75,13 +80,25 @@ fn fibers_of_one_worker_start_in_spawn_order_and_take_turns() {
         })
         .join()
         .unwrap();
-    let starts: Vec<_> = log.iter().filter(|(step, _)| *step == 0).map(|(_, name)| *name).collect();
+    let starts: Vec<_> = log
+        .iter()
+        .filter(|(step, _)| *step == 0)
+        .map(|(_, name)| *name)
+        .collect();
     assert_eq!(starts, [0, 1, 2]);
     for name in 0..3 {
-        let steps: Vec<_> = log.iter().filter(|entry| entry.1 == name).map(|entry| entry.0).collect();
+        let steps: Vec<_> = log
+            .iter()
+            .filter(|entry| entry.1 == name)
+            .map(|entry| entry.0)
+            .collect();
         assert_eq!(steps, [0, 1, 2]);
     }
-    assert_ne!(log[..3].iter().filter(|entry| entry.1 == log[0].1).count(), 3, "they interleave: {log:?}");
+    assert_ne!(
+        log[..3].iter().filter(|entry| entry.1 == log[0].1).count(),
+        3,
+        "they interleave: {log:?}"
+    );
 }
 
 #[test]
@@ -203,7 +220,9 @@ fn a_fiber_cannot_join_itself() {
                 Err(_) => yield_now(),
             }
         };
-        report.send(matches!(me.join(), Err(JoinError::JoinedItself))).unwrap();
+        report
+            .send(matches!(me.join(), Err(JoinError::JoinedItself)))
+            .unwrap();
     });
     give.send(fiber).unwrap();
     assert!(reported.recv().unwrap());
@@ -237,9 +256,11 @@ fn cancellation_ends_every_kind_of_wait_and_stays() {
         Box::new(|| park_timeout(LONG)),
         Box::new(|| sleep(LONG)),
         Box::new(move || never_ends.wait(None).map(|_| ())),
-        Box::new(|| loop {
-            checkpoint()?;
-            yield_now();
+        Box::new(|| {
+            loop {
+                checkpoint()?;
+                yield_now();
+            }
         }),
     ];
     for wait in waits {
@@ -249,7 +270,12 @@ fn cancellation_ends_every_kind_of_wait_and_stays() {
             go.open();
             let first = wait();
             // It stays set, so that clean-up that forgets to shield is told again.
-            (first, park(), shield(|| park_timeout(Duration::from_millis(1))), checkpoint())
+            (
+                first,
+                park(),
+                shield(|| park_timeout(Duration::from_millis(1))),
+                checkpoint(),
+            )
         });
         started.wait();
         fiber.cancel();
@@ -398,7 +424,11 @@ fn locals_belong_to_the_fiber_and_end_with_it() {
 #[test]
 fn names_and_ids() {
     let runtime = runtime(1);
-    let fiber = runtime.fiber().name("resize").spawn(|| current_fiber().unwrap()).unwrap();
+    let fiber = runtime
+        .fiber()
+        .name("resize")
+        .spawn(|| current_fiber().unwrap())
+        .unwrap();
     assert_eq!(fiber.name(), Some("resize"));
     let id = fiber.id();
     let inside = fiber.join().unwrap();
@@ -416,14 +446,17 @@ fn nothing_is_spawned_after_the_end_and_the_closure_comes_back() {
     assert_eq!(error.kind, SpawnErrorKind::ShutDown);
     assert_eq!((error.closure)(), 7);
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle.spawn(|| ()))).unwrap_err();
-    assert!(panic.downcast_ref::<String>().unwrap().contains("shut down"), "{panic:?}");
+    assert!(
+        panic.downcast_ref::<String>().unwrap().contains("shut down"),
+        "{panic:?}"
+    );
 }
 
 #[test]
 fn dropping_drains() {
     let done = Arc::new(AtomicUsize::new(0));
     {
-        let runtime = runtime(2);
+        let runtime = Runtime::builder().workers(2).build().unwrap();
         for _ in 0..100 {
             let done = done.clone();
             runtime.spawn(move || {
@@ -459,7 +492,10 @@ fn abandoning_cancels_then_lets_go() {
     let unstarted_after = runtime.handle().clone();
     stubborn_parked.wait();
     while !polite.is_done() && polite.wait_timeout(Duration::from_millis(1)) != Ok(false) {}
-    assert!(!runtime.shutdown(DropPolicy::Abandon(Duration::from_millis(20))), "one fiber had not ended");
+    assert!(
+        !runtime.shutdown(DropPolicy::Abandon(Duration::from_millis(20))),
+        "one fiber had not ended"
+    );
     assert_eq!(polite.join().unwrap(), Err(Cancelled));
     let outcome: Result<(), JoinError> = stubborn.join();
     assert!(matches!(outcome, Err(JoinError::Abandoned)), "{outcome:?}");
@@ -472,8 +508,10 @@ fn waking_an_abandoned_fiber_is_harmless() {
     let (send, receive) = std::sync::mpsc::channel();
     runtime.spawn(move || {
         send.send(current_fiber().unwrap()).unwrap();
-        shield(|| loop {
-            let _ = park();
+        shield(|| {
+            loop {
+                let _ = park();
+            }
         });
     });
     let fiber = receive.recv().unwrap();
@@ -543,7 +581,11 @@ fn spawn_outside_a_runtime_says_what_to_do() {
 fn deep_recursion_fits_a_larger_stack() {
     fn down(depth: u32) -> u32 {
         let page = std::hint::black_box([1u8; 4096]);
-        if depth == 0 { 0 } else { down(depth - 1) + u32::from(page[17]) }
+        if depth == 0 {
+            0
+        } else {
+            down(depth - 1) + u32::from(page[17])
+        }
     }
     let runtime = runtime(1);
     let fiber = runtime.fiber().stack_size(8 << 20).spawn(|| down(1000)).unwrap();

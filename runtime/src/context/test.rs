@@ -40,7 +40,11 @@ fn messages_come_out_in_order_and_the_stack_comes_back() {
     }
     assert_eq!(context.resume(), Switched::Finished);
     assert_eq!(context.into_stack().limit(), limit);
-    assert_eq!(Rc::strong_count(&seen), 1, "the body's captures were dropped when it returned");
+    assert_eq!(
+        Rc::strong_count(&seen),
+        1,
+        "the body's captures were dropped when it returned"
+    );
 }
 
 #[test]

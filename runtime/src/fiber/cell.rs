@@ -88,7 +88,9 @@ where
 {
     // SAFETY: passed on to the caller.
     let stage = unsafe { with_stage::<F, T, _>(core, |stage| std::mem::replace(stage, Stage::Running)) };
-    let Stage::Closure(closure) = stage else { unreachable!("a fiber runs once") };
+    let Stage::Closure(closure) = stage else {
+        unreachable!("a fiber runs once")
+    };
     let outcome = catch_unwind(AssertUnwindSafe(closure)).map_err(JoinError::Panicked);
     // SAFETY: passed on to the caller.
     unsafe { with_stage::<F, T, _>(core, |stage| *stage = Stage::Outcome(outcome)) };
@@ -121,7 +123,9 @@ where
 unsafe fn take<F, T>(core: NonNull<Core>, to: NonNull<()>) {
     // SAFETY: passed on to the caller.
     let stage = unsafe { with_stage::<F, T, _>(core, |stage| std::mem::replace(stage, Stage::Taken)) };
-    let Stage::Outcome(outcome) = stage else { unreachable!("an outcome is taken once, after the end") };
+    let Stage::Outcome(outcome) = stage else {
+        unreachable!("an outcome is taken once, after the end")
+    };
     // SAFETY: by the caller's promise.
     let to = unsafe { to.cast::<MaybeUninit<Outcome<T>>>().as_mut() };
     to.write(outcome);

@@ -62,8 +62,8 @@ impl WaitReason {
     const ALL: [WaitReason; 19] = {
         use WaitReason::*;
         [
-            None, Park, Sleep, Join, Scope, Mutex, RwLock, Condvar, Semaphore, Event, Barrier, Once, Send, Recv,
-            Select, Readable, Writable, Future, Blocking,
+            None, Park, Sleep, Join, Scope, Mutex, RwLock, Condvar, Semaphore, Event, Barrier, Once, Send,
+            Recv, Select, Readable, Writable, Future, Blocking,
         ]
     };
 

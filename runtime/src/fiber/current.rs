@@ -57,7 +57,9 @@ pub(crate) fn is_worker() -> bool {
 /// # Panics
 /// On a thread that is no worker.
 pub(super) fn with_home<R>(f: impl FnOnce(&Arc<dyn Home>) -> R) -> R {
-    let home = CURRENT.with(|current| current.home.get()).expect("called on a worker");
+    let home = CURRENT
+        .with(|current| current.home.get())
+        .expect("called on a worker");
     // SAFETY: `WorkerMark` borrows the Arc for as long as the mark is set, and the mark outlives every
     // call made by this worker's loop and its fibers.
     f(unsafe { home.as_ref() })

@@ -86,7 +86,10 @@ impl<T> JoinHandle<T> {
     /// # Safety
     /// `fiber` was made with the outcome type `T`, and this is its only handle.
     pub(super) unsafe fn new(fiber: FiberRef) -> Self {
-        Self { fiber, _outcome: PhantomData }
+        Self {
+            fiber,
+            _outcome: PhantomData,
+        }
     }
 
     /// Waits for the end and returns what the fiber returned.

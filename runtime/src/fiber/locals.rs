@@ -2,8 +2,8 @@
 
 use super::current;
 use crate::loom::statics::AtomicU64;
-use crate::loom::sync::atomic::Ordering;
 use crate::loom::sync::OnceLock;
+use crate::loom::sync::atomic::Ordering;
 use std::any::Any;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -63,7 +63,10 @@ pub struct FiberLocal<T: 'static> {
 impl<T: 'static> FiberLocal<T> {
     /// A new key whose values `init` makes.
     pub const fn new(init: fn() -> T) -> Self {
-        Self { key: OnceLock::new(), init }
+        Self {
+            key: OnceLock::new(),
+            init,
+        }
     }
 
     /// Calls `f` with this fiber's value, or this thread's outside fibers. `f` may park.

@@ -10,6 +10,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::panic::Location;
+use std::sync::Mutex;
 
 /// Three threads: without a bound the space is too large.
 fn bounded(check: impl Fn() + Send + Sync + 'static) {
@@ -126,18 +127,19 @@ impl Drop for Counted {
 fn fiber_returning(counter: &Arc<AtomicUsize>) -> (FiberRef, JoinHandle<Counted>) {
     let counter = counter.clone();
     // SAFETY: nothing is borrowed.
-    unsafe { create(move || Counted(counter), FiberOptions::default(), 0, Location::caller()) }
+    unsafe {
+        create(
+            move || Counted(counter),
+            FiberOptions::default(),
+            0,
+            Location::caller(),
+        )
+    }
 }
 
 /// What a worker does with an unstarted fiber, on its own stack.
 fn start(fiber: &FiberRef) -> bool {
-    match fiber.state.transition_to_active() {
-        ToActive::Taken => false,
-        ToActive::Claimed => {
-            super::run_in_place(fiber);
-            true
-        }
-    }
+    super::run_in_place(fiber)
 }
 
 #[test]
@@ -226,15 +228,24 @@ fn loom_cancel_against_park() {
 #[test]
 fn loom_cancel_against_completion() {
     loom::model(|| {
+        // Cancelled from inside its closure at the earliest: it has started.
         let drops = Arc::new(AtomicUsize::new(0));
-        let (fiber, handle) = fiber_returning(&drops);
-        assert_eq!(fiber.state.transition_to_active(), ToActive::Claimed);
-        let canceller = {
-            let fiber = Fiber(fiber.clone());
-            thread::spawn(move || fiber.cancel())
+        let slot: Arc<Mutex<Option<Fiber>>> = Arc::default();
+        let (inside, counter) = (slot.clone(), drops.clone());
+        let closure = move || {
+            let me = inside.lock().unwrap().take().unwrap();
+            let canceller = thread::spawn(move || me.cancel());
+            (Counted(counter), canceller)
         };
-        super::run_in_place(&fiber);
-        assert!(handle.join().is_ok(), "cancelling a running fiber does not take its outcome");
+        // SAFETY: nothing is borrowed.
+        let (fiber, handle) = unsafe { create(closure, FiberOptions::default(), 0, Location::caller()) };
+        *slot.lock().unwrap() = Some(Fiber(fiber.clone()));
+        assert!(start(&fiber));
+        let (outcome, canceller) = handle
+            .join()
+            .expect("cancelling a running fiber does not take its outcome");
+        drop(outcome);
         canceller.join().unwrap();
+        assert_eq!(drops.load(Ordering::Relaxed), 1);
     });
 }

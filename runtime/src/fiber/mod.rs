@@ -217,8 +217,14 @@ fn report_unjoined(fiber: &FiberRef, payload: PanicPayload) {
         None => {
             let what = panic_message(&*payload).unwrap_or("a value that is not text");
             match fiber.name() {
-                Some(name) => eprintln!("roving: fiber {} {name:?} panicked and nobody joined it: {what}", fiber.id()),
-                None => eprintln!("roving: fiber {} panicked and nobody joined it: {what}", fiber.id()),
+                Some(name) => eprintln!(
+                    "roving: fiber {} {name:?} panicked and nobody joined it: {what}",
+                    fiber.id()
+                ),
+                None => eprintln!(
+                    "roving: fiber {} panicked and nobody joined it: {what}",
+                    fiber.id()
+                ),
             }
         }
     }));
@@ -283,7 +289,11 @@ fn park_until(deadline: Option<Instant>, reason: WaitReason) -> Result<Parked, C
         return Err(Cancelled);
     }
     let parked = parker.park(deadline, reason);
-    if parker.is_cancelled() { Err(Cancelled) } else { Ok(parked) }
+    if parker.is_cancelled() {
+        Err(Cancelled)
+    } else {
+        Ok(parked)
+    }
 }
 
 /// When a timeout that starts now ends; `None`: later than the clock can say, so never.
@@ -301,7 +311,11 @@ pub fn current_fiber() -> Option<Fiber> {
 /// # Errors
 /// [`Cancelled`] when it has.
 pub fn checkpoint() -> Result<(), Cancelled> {
-    if Parker::current().is_cancelled() { Err(Cancelled) } else { Ok(()) }
+    if Parker::current().is_cancelled() {
+        Err(Cancelled)
+    } else {
+        Ok(())
+    }
 }
 
 /// Runs `f` with cancellation held back: waits inside succeed, and a cancellation that came shows at
@@ -335,12 +349,17 @@ impl Drop for Shielded {
     }
 }
 
-/// Runs a claimed fiber's closure on the caller's stack and publishes the outcome: a fiber without a
-/// context, for models.
-#[cfg(all(test, loom))]
-fn run_in_place(fiber: &FiberRef) {
-    let run = fiber.vtable.run;
-    // SAFETY: the model moved the fiber to ACTIVE.
-    unsafe { run(fiber.as_ptr()) };
-    complete(fiber);
+/// Runs an unstarted fiber's closure on the caller's stack, a plain thread's, and publishes the outcome; false
+/// when somebody else has started or cancelled it.
+pub(crate) fn run_in_place(fiber: &FiberRef) -> bool {
+    match fiber.state.transition_to_active() {
+        ToActive::Taken => false,
+        ToActive::Claimed => {
+            let run = fiber.vtable.run;
+            // SAFETY: the right to start it is ours.
+            unsafe { run(fiber.as_ptr()) };
+            complete(fiber);
+            true
+        }
+    }
 }

@@ -138,7 +138,11 @@ fn park_fiber(core: NonNull<Core>, deadline: Option<Instant>, reason: WaitReason
             let home = unsafe { core_ref.home() };
             // A timer that is gone has fired, and has done with our pointer: it is used under the
             // lock of the timer queue, which `disarm` takes.
-            if home.disarm(timer) { Parked::Woken } else { Parked::TimedOut }
+            if home.disarm(timer) {
+                Parked::Woken
+            } else {
+                Parked::TimedOut
+            }
         }
     }
 }
@@ -242,7 +246,11 @@ pub(crate) struct ThreadParker {
 
 impl ThreadParker {
     pub(crate) fn new() -> Self {
-        Self { state: AtomicU32::new(EMPTY), lock: Mutex::new(()), condvar: Condvar::new() }
+        Self {
+            state: AtomicU32::new(EMPTY),
+            lock: Mutex::new(()),
+            condvar: Condvar::new(),
+        }
     }
 
     pub(crate) fn park(&self, deadline: Option<Instant>) -> Parked {
@@ -250,7 +258,11 @@ impl ThreadParker {
             return Parked::Woken;
         }
         let mut guard = self.lock.lock();
-        if self.state.compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire).is_err() {
+        if self
+            .state
+            .compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire)
+            .is_err()
+        {
             // Notified since we looked. Swap, not store: it must read the unparker's release.
             self.state.swap(EMPTY, Ordering::Acquire);
             return Parked::Woken;
@@ -270,7 +282,9 @@ impl ThreadParker {
     }
 
     fn take_token(&self) -> bool {
-        self.state.compare_exchange(NOTIFIED, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.state
+            .compare_exchange(NOTIFIED, EMPTY, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
     pub(crate) fn unpark(&self) {

@@ -114,7 +114,10 @@ impl StateWord {
             // Acquire pairs with the queue's own release as well; kept here so that a claim through
             // the handle, which takes no queue, sees the closure too (it was written before the
             // handle was made, and the handle crossed threads by some release).
-            match self.0.compare_exchange_weak(word, word | ACTIVE, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, word | ACTIVE, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return ToActive::Claimed,
                 Err(now) => word = now,
             }
@@ -135,7 +138,10 @@ impl StateWord {
             };
             // Release: what the fiber wrote before parking (its home, its record) is seen by the
             // unparker that schedules it. Acquire: what the unparker wrote before its token is seen.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return outcome,
                 Err(now) => word = now,
             }
@@ -154,7 +160,10 @@ impl StateWord {
             };
             // AcqRel, also when nothing changes: the fiber must see what we wrote before this unpark
             // when it finds the token, and we must see its record when we schedule it.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return outcome,
                 Err(now) => word = now,
             }
@@ -167,7 +176,10 @@ impl StateWord {
         // Release publishes the outcome; acquire sees the waiters that set WAITED.
         let word = self.0.fetch_or(DONE, Ordering::AcqRel);
         debug_assert_ne!(word & PHASE, DONE, "a fiber is completed once");
-        ToDone { waited: word & WAITED != 0, detached: word & DETACHED != 0 }
+        ToDone {
+            waited: word & WAITED != 0,
+            detached: word & DETACHED != 0,
+        }
     }
 
     /// Announces a waiter that is already in the list of waiters.
@@ -175,14 +187,22 @@ impl StateWord {
     pub(crate) fn transition_to_waited(&self) -> ToWaited {
         // AcqRel: the completer that sees WAITED sees the list; we see the outcome if it came first.
         let word = self.0.fetch_or(WAITED, Ordering::AcqRel);
-        if word & PHASE == DONE { ToWaited::Done } else { ToWaited::Waiting }
+        if word & PHASE == DONE {
+            ToWaited::Done
+        } else {
+            ToWaited::Waiting
+        }
     }
 
     /// The handle lets go.
     #[inline]
     pub(crate) fn transition_to_detached(&self) -> ToDetached {
         let word = self.0.fetch_or(DETACHED, Ordering::AcqRel);
-        if word & PHASE == DONE { ToDetached::Done } else { ToDetached::StillRunning }
+        if word & PHASE == DONE {
+            ToDetached::Done
+        } else {
+            ToDetached::StillRunning
+        }
     }
 
     /// Requests cancellation; true for the first request on a fiber that is not done. The caller
@@ -220,7 +240,12 @@ impl std::fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let phase = ["Unstarted", "Active", "Parked", "Done"][(self.0 & PHASE) as usize];
         f.write_str(phase)?;
-        for (bit, name) in [(TOKEN, "token"), (CANCEL, "cancel"), (WAITED, "waited"), (DETACHED, "detached")] {
+        for (bit, name) in [
+            (TOKEN, "token"),
+            (CANCEL, "cancel"),
+            (WAITED, "waited"),
+            (DETACHED, "detached"),
+        ] {
             if self.0 & bit != 0 {
                 write!(f, "|{name}")?;
             }

@@ -40,7 +40,12 @@ impl WaitNode {
 impl<P> WaitNode<P> {
     pub(crate) fn with_payload(payload: P) -> Self {
         Self {
-            inner: UnsafeCell::new(Inner { prev: None, next: None, queued: false, payload }),
+            inner: UnsafeCell::new(Inner {
+                prev: None,
+                next: None,
+                queued: false,
+                payload,
+            }),
             _pin: PhantomPinned,
         }
     }
@@ -85,7 +90,10 @@ unsafe impl<P: Send> Send for WaitList<P> {}
 
 impl<P> WaitList<P> {
     pub(crate) const fn new() -> Self {
-        Self { head: None, tail: None }
+        Self {
+            head: None,
+            tail: None,
+        }
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 pub(crate) mod sync {
     // std's Arc: loom's cannot hold a trait object, and the counts of Arc are not ours to check.
     pub(crate) use std::sync::Arc;
-    pub(crate) use std::sync::{OnceLock};
+    pub(crate) use std::sync::{OnceLock, Weak};
 
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{
@@ -32,7 +32,9 @@ pub(crate) mod sync {
         }
 
         pub(crate) fn into_inner(self) -> T {
-            self.0.into_inner().expect("a model panicked while it held this lock")
+            self.0
+                .into_inner()
+                .expect("a model panicked while it held this lock")
         }
     }
 
@@ -55,7 +57,10 @@ pub(crate) mod sync {
             // look at it; loom's wait does not unwind except to end the whole model.
             unsafe {
                 let taken = std::ptr::read(guard);
-                let back = self.0.wait(taken).expect("a model panicked while it held this lock");
+                let back = self
+                    .0
+                    .wait(taken)
+                    .expect("a model panicked while it held this lock");
                 std::ptr::write(guard, back);
             }
             false

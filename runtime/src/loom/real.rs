@@ -1,7 +1,7 @@
 //! The types of ordinary builds.
 
 pub(crate) mod sync {
-    pub(crate) use std::sync::{Arc, OnceLock};
+    pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
     pub(crate) mod atomic {
         pub(crate) use std::sync::atomic::{
@@ -47,11 +47,7 @@ pub(crate) mod sync {
 
         /// Waits until notified, or until `deadline`; true when the deadline passed first.
         /// May wake spuriously.
-        pub(crate) fn wait_until<T>(
-            &self,
-            guard: &mut MutexGuard<'_, T>,
-            deadline: Option<Instant>,
-        ) -> bool {
+        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
             match deadline {
                 Some(at) => self.0.wait_until(guard, at).timed_out(),
                 None => {

@@ -15,7 +15,8 @@ pub(super) struct Alarm {
 impl Alarm {
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         // SAFETY: takes no pointers.
-        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        let fd =
+            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -31,13 +32,21 @@ impl Alarm {
             return Ok(());
         }
         // Zero would disarm it.
-        let after = deadline.saturating_duration_since(now).max(Duration::from_nanos(1));
+        let after = deadline
+            .saturating_duration_since(now)
+            .max(Duration::from_nanos(1));
         let value = libc::timespec {
             tv_sec: libc::time_t::try_from(after.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: after.subsec_nanos() as _,
         };
-        let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let spec = libc::itimerspec { it_interval: once, it_value: value };
+        let once = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let spec = libc::itimerspec {
+            it_interval: once,
+            it_value: value,
+        };
         // SAFETY: our descriptor and a valid specification; the old one is not asked for.
         if unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), 0, &spec, std::ptr::null_mut()) } < 0 {
             return Err(io::Error::last_os_error());

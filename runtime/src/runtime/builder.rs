@@ -40,10 +40,16 @@ impl std::fmt::Display for BuildError {
         let max = Builder::<NoHooks>::MAX_WORKERS;
         match self {
             BuildError::Workers { asked } => {
-                write!(f, "a runtime has 1 to {max} workers, not {asked}: ask for as many as there are cores")
+                write!(
+                    f,
+                    "a runtime has 1 to {max} workers, not {asked}: ask for as many as there are cores"
+                )
             }
             BuildError::WorkersVariable { value } => {
-                write!(f, "ROVING_WORKERS is {value:?}: it must be a number from 1 to {max}, or unset")
+                write!(
+                    f,
+                    "ROVING_WORKERS is {value:?}: it must be a number from 1 to {max}, or unset"
+                )
             }
             BuildError::Stack(error) => error.fmt(f),
             BuildError::System(error) => write!(f, "the system refused what a worker needs: {error}"),
@@ -78,6 +84,7 @@ pub struct Builder<H: Hooks = NoHooks> {
     pub(super) embedder_area: usize,
     pub(super) thread_name: String,
     pub(super) on_drop: DropPolicy,
+    pub(super) blocking_threads: usize,
     pub(super) hooks: H,
 }
 
@@ -89,6 +96,7 @@ impl Builder {
             embedder_area: 0,
             thread_name: "roving".to_owned(),
             on_drop: DropPolicy::Drain,
+            blocking_threads: 512,
             hooks: NoHooks,
         }
     }
@@ -130,10 +138,32 @@ impl<H: Hooks> Builder<H> {
         self
     }
 
+    /// The largest number of threads of the blocking pool, at least one; 512 unless set.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking_threads = threads.max(1);
+        self
+    }
+
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
-        let Self { workers, stack_size, embedder_area, thread_name, on_drop, hooks: _ } = self;
-        Builder { workers, stack_size, embedder_area, thread_name, on_drop, hooks }
+        let Self {
+            workers,
+            stack_size,
+            embedder_area,
+            thread_name,
+            on_drop,
+            blocking_threads,
+            hooks: _,
+        } = self;
+        Builder {
+            workers,
+            stack_size,
+            embedder_area,
+            thread_name,
+            on_drop,
+            blocking_threads,
+            hooks,
+        }
     }
 
     /// Starts the workers.
@@ -153,11 +183,13 @@ impl<H: Hooks> Builder<H> {
                     .ok()
                     .filter(|workers| (1..=Self::MAX_WORKERS).contains(workers))
                     .ok_or(BuildError::WorkersVariable { value })?,
-                Err(std::env::VarError::NotPresent) => {
-                    std::thread::available_parallelism().map_or(1, usize::from).min(Self::MAX_WORKERS)
-                }
+                Err(std::env::VarError::NotPresent) => std::thread::available_parallelism()
+                    .map_or(1, usize::from)
+                    .min(Self::MAX_WORKERS),
                 Err(std::env::VarError::NotUnicode(value)) => {
-                    return Err(BuildError::WorkersVariable { value: value.to_string_lossy().into_owned() });
+                    return Err(BuildError::WorkersVariable {
+                        value: value.to_string_lossy().into_owned(),
+                    });
                 }
             },
         };

@@ -1,5 +1,6 @@
 //! Spawning.
 
+use super::blocking::BlockingPool;
 use crate::fiber::options::{Class, FiberOptions};
 use crate::fiber::{self, JoinHandle};
 use crate::loom::sync::Arc;
@@ -11,6 +12,7 @@ use std::panic::Location;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) hub: Arc<Hub>,
+    pub(super) blocking: Arc<BlockingPool>,
 }
 
 /// Why a fiber could not be spawned, with the closure it would have run.
@@ -33,7 +35,9 @@ pub enum SpawnErrorKind {
 
 impl<F> std::fmt::Debug for SpawnError<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpawnError").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("SpawnError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
     }
 }
 
@@ -51,7 +55,9 @@ impl<F> std::error::Error for SpawnError<F> {}
 impl Handle {
     /// The runtime of the worker this thread is.
     pub fn current() -> Option<Self> {
-        scheduler::current_hub().map(|hub| Self { hub })
+        let hub = scheduler::current_hub()?;
+        let blocking = hub.companion()?;
+        Some(Self { hub, blocking })
     }
 
     /// Runs `closure` in a new fiber.
@@ -72,7 +78,11 @@ impl Handle {
 
     /// A fiber with options, not spawned yet.
     pub fn fiber(&self) -> FiberBuilder<'_> {
-        FiberBuilder { hub: &self.hub, options: FiberOptions::default(), stack_size: None }
+        FiberBuilder {
+            hub: &self.hub,
+            options: FiberOptions::default(),
+            stack_size: None,
+        }
     }
 }
 
@@ -192,7 +202,10 @@ where
     T: Send,
 {
     if hub.phase() >= Phase::Stopping {
-        return Err(SpawnError { closure, kind: SpawnErrorKind::ShutDown });
+        return Err(SpawnError {
+            closure,
+            kind: SpawnErrorKind::ShutDown,
+        });
     }
     let (class, spread) = (options.class, options.spread);
     // SAFETY: passed on to the caller.

@@ -1,7 +1,9 @@
 //! A running runtime, and how it ends.
 
+use super::blocking::BlockingPool;
 use super::builder::{BuildError, Builder, DropPolicy};
 use super::handle::{FiberBuilder, Handle};
+use super::monitor::Monitor;
 use crate::fiber::JoinHandle;
 use crate::loom::sync::Arc;
 use crate::loom::thread;
@@ -9,12 +11,16 @@ use crate::reactor::PollDriver;
 use crate::scheduler::driver::Driver;
 use crate::scheduler::{self, Hooks, Phase};
 use crate::stack::{Slabs, SlabsConfig, StackClass};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Longer than anybody waits, and short enough to be added to any instant.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Workers, and the fibers on them. Dropping it drains it, unless [`Builder::on_drop`] says otherwise.
 pub struct Runtime {
     handle: Handle,
     threads: Vec<thread::JoinHandle<()>>,
+    monitor: Monitor,
     on_drop: DropPolicy,
 }
 
@@ -35,7 +41,10 @@ impl Runtime {
     pub(super) fn start<H: Hooks>(builder: Builder<H>) -> Result<Self, BuildError> {
         let workers = builder.worker_count()?;
         let default_stack = StackClass::for_size(builder.stack_size).map_err(BuildError::Stack)?;
-        let config = SlabsConfig { embedder_bytes: builder.embedder_area, ..SlabsConfig::default() };
+        let config = SlabsConfig {
+            embedder_bytes: builder.embedder_area,
+            ..SlabsConfig::default()
+        };
         let slabs = Arc::new(Slabs::new(&config).map_err(BuildError::Stack)?);
         scheduler::install_overflow_report().map_err(BuildError::Stack)?;
         let drivers = (0..workers)
@@ -43,9 +52,16 @@ impl Runtime {
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(BuildError::System)?;
         let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
+        let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
+        hub.set_companion(blocking.clone());
+        let monitor = Monitor::start(hub.clone(), &builder.thread_name).map_err(BuildError::System)?;
         // From here on, dropping the runtime stops what has been started.
-        let mut runtime =
-            Self { handle: Handle { hub }, threads: Vec::with_capacity(workers), on_drop: builder.on_drop };
+        let mut runtime = Self {
+            handle: Handle { hub, blocking },
+            threads: Vec::with_capacity(workers),
+            monitor,
+            on_drop: builder.on_drop,
+        };
         for (index, worker) in loops.into_iter().enumerate() {
             let thread = thread::Builder::new()
                 .name(format!("{}-{index}", builder.thread_name))
@@ -89,14 +105,16 @@ impl Runtime {
         hub.advance(Phase::Draining);
         // A fiber that ends its own runtime cannot wait for itself.
         let from_inside = scheduler::current_hub().is_some_and(|here| here.id == hub.id);
-        let drained = match policy {
-            _ if from_inside => false,
-            DropPolicy::Drain => hub.wait_drained(None),
+        let deadline = match policy {
+            DropPolicy::Drain => None,
             DropPolicy::Abandon(grace) => {
                 hub.cancel_all();
-                hub.wait_drained(Instant::now().checked_add(grace))
+                Some(Instant::now() + grace.min(FAR))
             }
         };
+        let drained = !from_inside && hub.wait_drained(deadline);
+        // Calls on the blocking pool may have fibers that wait for them, so it ends after those.
+        let drained = drained & (from_inside || self.handle.blocking.shut(deadline));
         hub.advance(Phase::Stopping);
         let threads = std::mem::take(&mut self.threads);
         if from_inside {
@@ -107,6 +125,7 @@ impl Runtime {
             // A worker does not unwind: it would have aborted.
             let _ = thread.join();
         }
+        self.monitor.stop();
         hub.advance(Phase::Stopped);
         hub.empty_queues();
         drained

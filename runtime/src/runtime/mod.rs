@@ -1,14 +1,18 @@
 //! The front door: building a runtime, spawning on it, shutting it down.
 
+mod blocking;
 mod builder;
+mod future;
 mod handle;
 mod lifecycle;
+mod metrics;
+mod monitor;
 mod scope;
 
-#[cfg(all(test, not(loom)))]
-mod test;
-
+pub use blocking::{BlockingMetrics, blocking};
 pub use builder::{BuildError, Builder, DropPolicy};
+pub use future::{FutureHandle, block_on, spawn_future};
 pub use handle::{FiberBuilder, Handle, SpawnError, SpawnErrorKind, spawn};
 pub use lifecycle::Runtime;
+pub use metrics::{FiberInfo, FiberState, Metrics, WorkerMetrics};
 pub use scope::{Scope, ScopedJoinHandle, scope};

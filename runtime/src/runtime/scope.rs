@@ -22,7 +22,6 @@ struct Children {
     fibers: Vec<Fiber>,
     /// When to look for ended ones, so that a long-lived scope keeps only what lives.
     prune_at: usize,
-    panicked: bool,
 }
 
 /// The outcome of one scoped fiber, shared by the fiber and its handle.
@@ -57,7 +56,9 @@ impl<T> ScopedJoinHandle<'_, T> {
     pub fn join(self) -> Result<T, JoinError> {
         self.handle.join()?;
         let outcome = self.packet.0.lock().take();
-        outcome.expect("a fiber that ended without an error left its outcome").map_err(JoinError::Panicked)
+        outcome
+            .expect("a fiber that ended without an error left its outcome")
+            .map_err(JoinError::Panicked)
     }
 
     /// Asks the fiber to stop.
@@ -104,7 +105,10 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         let packet = Arc::new(Packet(Mutex::new(None)));
-        let main = Main { closure, packet: packet.clone() };
+        let main = Main {
+            closure,
+            packet: packet.clone(),
+        };
         // SAFETY: `scope` does not return before this fiber is done, and with it `main` is gone. The handle
         // cannot leave the scope's body, and what it shares of the outcome is dropped with it.
         let spawned = unsafe { spawn_unchecked(&self.hub, move || main.run(), options, site) };
@@ -116,7 +120,11 @@ impl<'scope> Scope<'scope, '_> {
         }
         children.fibers.push(handle.fiber());
         drop(children);
-        Ok(ScopedJoinHandle { handle, packet, _scope: PhantomData })
+        Ok(ScopedJoinHandle {
+            handle,
+            packet,
+            _scope: PhantomData,
+        })
     }
 
     /// Asks every fiber of the scope to stop.
@@ -133,7 +141,9 @@ impl<'scope> Scope<'scope, '_> {
         let mut cancelled = false;
         loop {
             // The newest first: thieves take the oldest.
-            let Some(fiber) = self.children.lock().fibers.pop() else { return };
+            let Some(fiber) = self.children.lock().fibers.pop() else {
+                return;
+            };
             if !cancelled && fiber::wait_for_child(&fiber, true) == Err(Cancelled) {
                 cancelled = true;
                 fiber.cancel();

@@ -1,11 +1,11 @@
 //! Putting a runtime's parts together.
 
+use super::Hooks;
 use super::driver::Driver;
 use super::home::WorkerHome;
 use super::hub::{Hub, Remote};
 use super::work::Work;
 use super::worker::Worker;
-use super::Hooks;
 use crate::fiber::current;
 use crate::loom::deque;
 use crate::loom::sync::Arc;
@@ -18,15 +18,20 @@ pub(crate) fn build<H: Hooks>(
     default_stack: StackClass,
     hooks: H,
 ) -> (Arc<Hub>, Vec<Worker<H>>) {
-    let queues: Vec<[deque::Worker<Work>; 2]> =
-        drivers.iter().map(|_| [deque::Worker::new_fifo(), deque::Worker::new_fifo()]).collect();
+    let queues: Vec<[deque::Worker<Work>; 2]> = drivers
+        .iter()
+        .map(|_| [deque::Worker::new_fifo(), deque::Worker::new_fifo()])
+        .collect();
     let remotes = std::iter::zip(drivers, &queues)
         .map(|(driver, [normal, background])| Remote::new(driver, [normal.stealer(), background.stealer()]))
         .collect();
     let hub = Arc::new(Hub::new(remotes, slabs, default_stack));
     let hooks = Arc::new(hooks);
     let loops = queues.into_iter().enumerate().map(|(index, local)| {
-        Worker::new(Arc::new(WorkerHome::new(hub.clone(), index, local)), hooks.clone())
+        Worker::new(
+            Arc::new(WorkerHome::new(hub.clone(), index, local)),
+            hooks.clone(),
+        )
     });
     let loops = loops.collect();
     (hub, loops)
@@ -40,8 +45,9 @@ pub(crate) fn install_overflow_report() -> Result<(), StackError> {
             let core = unsafe { core.as_ref() };
             message.push_decimal(core.id.get());
             if let Some(name) = &core.name {
-                message.push_str(" ");
+                message.push_str(" \"");
                 message.push_name(name);
+                message.push_str("\"");
             }
         }
     });

@@ -20,7 +20,14 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(origin: Instant) -> Self {
-        Self { origin, now: 0, last_look: 0, turns_since_look: 0, stride: 1, until_reading: 1 }
+        Self {
+            origin,
+            now: 0,
+            last_look: 0,
+            turns_since_look: 0,
+            stride: 1,
+            until_reading: 1,
+        }
     }
 
     /// Called once a turn; true when it is time to look.

@@ -57,8 +57,17 @@ thread_local! {
 
 impl WorkerHome {
     pub(super) fn new(hub: Arc<Hub>, index: usize, local: [deque::Worker<Work>; 2]) -> Self {
-        let owner = Owner { ready: Default::default(), local, next: None, claims: 0 };
-        Self { hub, index, owner: UnsafeCell::new(owner) }
+        let owner = Owner {
+            ready: Default::default(),
+            local,
+            next: None,
+            claims: 0,
+        };
+        Self {
+            hub,
+            index,
+            owner: UnsafeCell::new(owner),
+        }
     }
 
     /// # Safety
@@ -80,7 +89,10 @@ impl WorkerHome {
     pub(super) fn change_live(&self, by: isize) {
         use crate::loom::sync::atomic::Ordering;
         let live = &self.hub.remotes[self.index].live;
-        live.store(live.load(Ordering::Relaxed).wrapping_add_signed(by), Ordering::Relaxed);
+        live.store(
+            live.load(Ordering::Relaxed).wrapping_add_signed(by),
+            Ordering::Relaxed,
+        );
     }
 
     /// Queues unstarted work of this thread.
@@ -123,7 +135,7 @@ pub(crate) fn submit(hub: &Hub, work: Work, class: Class, spread: bool) -> Resul
             let Some(work) = work.take() else { return };
             if spread {
                 here.hub.remotes[here.index].counters.spawned.add(1);
-                hub.hand_to(hub.least_loaded(hub.remotes.len()), work, class);
+                hub.hand_to(hub.least_loaded(class), work, class);
             } else {
                 here.push_local(work, class);
             }
@@ -142,7 +154,7 @@ fn submit_from_outside(hub: &Hub, work: Work, class: Class, spread: bool) -> Res
     }
     if spread {
         hub.count_from_outside();
-        hub.hand_to(hub.least_loaded(hub.remotes.len()), work, class);
+        hub.hand_to(hub.least_loaded(class), work, class);
     } else {
         hub.inject(work, class);
     }
@@ -159,6 +171,25 @@ pub(crate) fn with_current_hub<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
 #[inline]
 pub(crate) fn with_current_driver<R>(f: impl FnOnce(&dyn Driver) -> R) -> Option<R> {
     with_here(|here| f(&*here.hub.remotes[here.index].driver))
+}
+
+/// Queues a future that was woken. Unlike new work it is taken from any thread until the workers leave.
+pub(crate) fn resubmit(hub: &Hub, work: Work, class: Class) -> Result<(), Work> {
+    if hub.phase() >= Phase::Stopping {
+        return Err(work);
+    }
+    let mut work = Some(work);
+    with_here(|here| {
+        if here.hub.id == hub.id
+            && let Some(work) = work.take()
+        {
+            here.push_local(work, class);
+        }
+    });
+    if let Some(work) = work {
+        hub.inject(work, class);
+    }
+    Ok(())
 }
 
 /// The hub of the worker this thread is.

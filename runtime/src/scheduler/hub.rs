@@ -10,8 +10,9 @@ use crate::fiber::{Fiber, FiberRef};
 use crate::loom::CachePadded;
 use crate::loom::deque::{Injector, Stealer};
 use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
-use crate::loom::sync::{Arc, Condvar, Mutex};
+use crate::loom::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use crate::stack::{Slabs, StackClass};
+use std::any::Any;
 use std::time::Instant;
 
 /// How far a runtime has come. Only ever grows.
@@ -39,7 +40,8 @@ impl OwnerCounter {
     #[inline]
     pub(crate) fn add(&self, by: u64) {
         // Release: who sums the counters and finds everything finished sees what was done.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
+        self.0
+            .store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Release);
     }
 
     #[inline]
@@ -73,10 +75,12 @@ pub(crate) struct Remote {
     pub(super) stealers: [Stealer<Work>; 2],
     /// Started fibers that will want this worker again, those that wait for other fibers' ends left out.
     pub(crate) live: CachePadded<AtomicUsize>,
+    /// The number of the fiber that runs, or zero.
+    pub(crate) running: AtomicU64,
     /// Set by the monitor on a worker that has been in one turn for long: others take what it was given.
     pub(crate) stuck: AtomicBool,
     /// Set by the monitor: look at inbox, poll and timers at the next turn.
-    pub(super) look_now: AtomicBool,
+    pub(crate) look_now: AtomicBool,
     /// The worker's coarse clock: nanoseconds since the hub's origin, at its last look.
     pub(crate) clock: AtomicU64,
     pub(crate) registry: Mutex<Registry>,
@@ -93,6 +97,7 @@ impl Remote {
             mailed: AtomicUsize::new(0),
             stealers,
             live: CachePadded::new(AtomicUsize::new(0)),
+            running: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
             look_now: AtomicBool::new(false),
             clock: AtomicU64::new(0),
@@ -118,6 +123,24 @@ impl Remote {
     }
 }
 
+/// Something that counts as outstanding for as long as it lives.
+pub(crate) struct Outstanding(Weak<Hub>);
+
+impl Outstanding {
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        hub.count_from_outside();
+        Self(Arc::downgrade(hub))
+    }
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        if let Some(hub) = self.0.upgrade() {
+            hub.count_finished_outside();
+        }
+    }
+}
+
 /// See the module's documentation.
 pub(crate) struct Hub {
     pub(crate) id: u32,
@@ -132,8 +155,14 @@ pub(crate) struct Hub {
     from_outside: CachePadded<AtomicU64>,
     /// When a plain thread last spawned, by the hub's clock: workers do not spin while it may need the core.
     last_outside: AtomicU64,
+    /// Futures that ended on threads that are no workers of this runtime.
+    finished_outside: AtomicU64,
     drained: Mutex<()>,
     drained_changed: Condvar,
+    /// What a higher room keeps with the runtime.
+    companion: OnceLock<Arc<dyn Any + Send + Sync>>,
+    monitor_asleep: AtomicBool,
+    monitor_bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Hub {
@@ -143,7 +172,10 @@ impl Hub {
             id: NEXT.fetch_add(1, Ordering::Relaxed) as u32,
             idle: Idle::new(remotes.len()),
             remotes,
-            injector: [CachePadded::new(Injector::new()), CachePadded::new(Injector::new())],
+            injector: [
+                CachePadded::new(Injector::new()),
+                CachePadded::new(Injector::new()),
+            ],
             slabs,
             default_stack,
             origin: Instant::now(),
@@ -152,6 +184,10 @@ impl Hub {
             last_outside: AtomicU64::new(0),
             drained: Mutex::new(()),
             drained_changed: Condvar::new(),
+            finished_outside: AtomicU64::new(0),
+            companion: OnceLock::new(),
+            monitor_asleep: AtomicBool::new(false),
+            monitor_bell: OnceLock::new(),
         }
     }
 
@@ -206,6 +242,71 @@ impl Hub {
         self.from_outside.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_finished_outside(&self) {
+        // Release: as `OwnerCounter::add`.
+        self.finished_outside.fetch_add(1, Ordering::Release);
+        if self.phase() == Phase::Draining {
+            self.announce_progress();
+        }
+    }
+
+    /// Keeps something of a higher room with the runtime; the first call counts.
+    pub(crate) fn set_companion(&self, companion: Arc<dyn Any + Send + Sync>) {
+        let _ = self.companion.set(companion);
+    }
+
+    /// What [`Hub::set_companion`] keeps.
+    pub(crate) fn companion<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.companion.get()?.clone().downcast().ok()
+    }
+
+    /// What wakes the monitor; the first call counts.
+    pub(crate) fn set_monitor_bell(&self, bell: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.monitor_bell.set(bell);
+    }
+
+    /// The monitor is about to sleep, or has slept.
+    pub(crate) fn monitor_sleeps(&self, asleep: bool) {
+        self.monitor_asleep.store(asleep, Ordering::Relaxed);
+        // Pairs with the fence in `ring_monitor`: either the monitor sees the worker awake, or the worker sees
+        // the monitor asleep.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Called by a worker that has woken.
+    pub(super) fn ring_monitor(&self) {
+        fence(Ordering::SeqCst);
+        if self.monitor_asleep.load(Ordering::Relaxed)
+            && let Some(bell) = self.monitor_bell.get()
+        {
+            bell();
+        }
+    }
+
+    /// Whether every worker sleeps.
+    pub(crate) fn all_asleep(&self) -> bool {
+        self.sleeping() == self.remotes.len()
+    }
+
+    /// How many workers sleep.
+    pub(crate) fn sleeping(&self) -> usize {
+        self.idle.sleeping()
+    }
+
+    /// Whether this worker sleeps.
+    pub(crate) fn is_asleep(&self, worker: usize) -> bool {
+        self.idle.is_asleep(worker)
+    }
+
+    /// Finds somebody for the unstarted work of a worker that is stuck.
+    pub(crate) fn rescue(&self, worker: usize) {
+        let remote = &self.remotes[worker];
+        if remote.mailed.load(Ordering::Relaxed) != 0 || remote.stealers.iter().any(|queue| !queue.is_empty())
+        {
+            self.wake_one();
+        }
+    }
+
     /// After stealable work was pushed.
     #[inline]
     pub(super) fn wake_one(&self) {
@@ -222,9 +323,12 @@ impl Hub {
         }
     }
 
-    /// The worker with the lowest load, itself excluded if `but` says so.
-    pub(crate) fn least_loaded(&self, active: usize) -> usize {
-        (0..active).min_by_key(|&index| self.remotes[index].load()).unwrap_or(0)
+    /// The worker with the lowest load, of those that may start this class.
+    pub(crate) fn least_loaded(&self, class: Class) -> usize {
+        let first = usize::from(class == Class::Background && self.remotes.len() > 1);
+        (first..self.remotes.len())
+            .min_by_key(|&index| self.remotes[index].load())
+            .unwrap_or(0)
     }
 
     /// Whether a plain thread has spawned within the last millisecond.
@@ -236,9 +340,18 @@ impl Hub {
     pub(crate) fn outstanding(&self) -> u64 {
         // Finished first: between the two reads the first sum can only fall short, so equal sums mean
         // that nothing was outstanding in between.
-        let finished: u64 = self.remotes.iter().map(|remote| remote.counters.finished.get()).sum();
+        let finished: u64 = self
+            .remotes
+            .iter()
+            .map(|remote| remote.counters.finished.get())
+            .sum::<u64>()
+            + self.finished_outside.load(Ordering::Acquire);
         fence(Ordering::SeqCst);
-        let spawned: u64 = self.remotes.iter().map(|remote| remote.counters.spawned.get()).sum::<u64>()
+        let spawned: u64 = self
+            .remotes
+            .iter()
+            .map(|remote| remote.counters.spawned.get())
+            .sum::<u64>()
             + self.from_outside.load(Ordering::Acquire);
         spawned.wrapping_sub(finished)
     }
@@ -265,7 +378,11 @@ impl Hub {
     /// Whether any queue holds stealable work of this class.
     pub(super) fn has_stealable(&self, class: Class) -> bool {
         let class = class.index();
-        !self.injector[class].is_empty() || self.remotes.iter().any(|remote| !remote.stealers[class].is_empty())
+        !self.injector[class].is_empty()
+            || self
+                .remotes
+                .iter()
+                .any(|remote| !remote.stealers[class].is_empty())
     }
 
     /// Asks every started fiber to stop.

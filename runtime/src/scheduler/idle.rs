@@ -36,7 +36,9 @@ impl Idle {
         Self {
             counts: CachePadded::new(AtomicU32::new(0)),
             asleep: Mutex::new(Vec::with_capacity(workers)),
-            words: (0..workers).map(|_| CachePadded::new(AtomicU32::new(AWAKE))).collect(),
+            words: (0..workers)
+                .map(|_| CachePadded::new(AtomicU32::new(AWAKE)))
+                .collect(),
         }
     }
 
@@ -90,7 +92,9 @@ impl Idle {
     #[cold]
     fn take_off(&self, worker: usize) -> bool {
         let mut asleep = self.asleep.lock();
-        let Some(at) = asleep.iter().position(|&sleeper| sleeper == worker) else { return false };
+        let Some(at) = asleep.iter().position(|&sleeper| sleeper == worker) else {
+            return false;
+        };
         asleep.remove(at);
         self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
         self.words[worker].store(AWAKE, Ordering::Relaxed);
@@ -144,7 +148,11 @@ impl Idle {
     pub(super) fn stop_searching(&self) -> Option<usize> {
         // AcqRel: not needed for the protocol, whose fence is in `notify_one`.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::AcqRel);
-        if searchers(before) == 1 { self.notify_one() } else { None }
+        if searchers(before) == 1 {
+            self.notify_one()
+        } else {
+            None
+        }
     }
 
     /// How many workers sleep.

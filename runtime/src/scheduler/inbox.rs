@@ -12,7 +12,9 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { head: AtomicPtr::new(std::ptr::null_mut()) }
+        Self {
+            head: AtomicPtr::new(std::ptr::null_mut()),
+        }
     }
 
     #[inline]
@@ -28,7 +30,10 @@ impl Inbox {
             // SAFETY: not in the inbox yet: the link is ours through the reference we took over.
             unsafe { core.as_ref().set_next(NonNull::new(head)) };
             // Release publishes the link; pairs with the acquire of `drain`.
-            match self.head.compare_exchange_weak(head, core.as_ptr(), Ordering::Release, Ordering::Relaxed) {
+            match self
+                .head
+                .compare_exchange_weak(head, core.as_ptr(), Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => head = now,
             }

@@ -177,7 +177,9 @@ fn loom_inbox_delivers_all_in_order() {
         two.join().unwrap();
         moved += inbox.drain(&mut ready);
         assert_eq!(moved, 3);
-        let order: Vec<_> = std::iter::from_fn(|| ready[0].pop()).map(|fiber| fiber.id).collect();
+        let order: Vec<_> = std::iter::from_fn(|| ready[0].pop())
+            .map(|fiber| fiber.id)
+            .collect();
         let at = |id| order.iter().position(|&other| other == id).unwrap();
         assert!(at(ids[0]) < at(ids[1]), "one producer's fibers stay in order");
         assert!(order.contains(&ids[2]));

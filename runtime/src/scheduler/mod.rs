@@ -26,12 +26,10 @@ mod loom_test;
 #[cfg(not(loom))]
 pub(crate) use build::{build, install_overflow_report};
 #[cfg(not(loom))]
-pub(crate) use home::{current_hub, submit, with_current_driver, with_current_hub};
+pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub};
 pub use hooks::{FiberView, Hooks, NoHooks};
-pub(crate) use hub::{Hub, Phase};
+pub(crate) use hub::{Hub, Outstanding, Phase};
 pub(crate) use work::{Runnable, Work};
-#[cfg(not(loom))]
-pub(crate) use worker::Worker;
 
 use crate::loom::deque::Steal;
 

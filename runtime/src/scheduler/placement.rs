@@ -8,6 +8,7 @@
 
 use super::hub::Hub;
 use crate::loom::sync::atomic::Ordering;
+use std::ops::Range;
 
 #[derive(Default)]
 pub(super) struct Placement {
@@ -16,30 +17,33 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// The worker that should start the next fiber in place of `me`, if any.
+    /// The worker, of those that may, that should start the next fiber in place of `me`, if any.
     #[inline]
-    pub(super) fn elsewhere(&mut self, hub: &Hub, me: usize, active: usize) -> Option<usize> {
+    pub(super) fn elsewhere(&mut self, hub: &Hub, me: usize, among: Range<usize>) -> Option<usize> {
         let live = hub.remotes[me].live.load(Ordering::Relaxed);
         if live <= self.limit {
             return None;
         }
-        self.look_around(hub, me, active, live)
+        self.look_around(hub, me, among, live)
     }
 
     #[cold]
-    fn look_around(&mut self, hub: &Hub, me: usize, active: usize, live: usize) -> Option<usize> {
+    fn look_around(&mut self, hub: &Hub, me: usize, among: Range<usize>, live: usize) -> Option<usize> {
         let mut total = 0;
         let mut lowest: Option<(usize, usize)> = None;
-        for (index, remote) in hub.remotes[..active].iter().enumerate() {
+        let count = among.len().max(1);
+        for (index, remote) in std::iter::zip(among.clone(), &hub.remotes[among]) {
             let load = remote.load();
             total += load;
             // A worker that has been in one turn for long would let the fiber wait.
-            if index != me && !remote.stuck.load(Ordering::Relaxed) && lowest.is_none_or(|(least, _)| load < least)
+            if index != me
+                && !remote.stuck.load(Ordering::Relaxed)
+                && lowest.is_none_or(|(least, _)| load < least)
             {
                 lowest = Some((load, index));
             }
         }
-        self.limit = total * 17 / (16 * active.max(1));
+        self.limit = total * 17 / (16 * count);
         match lowest {
             Some((least, index)) if live > self.limit && least < live => Some(index),
             _ => None,

@@ -28,7 +28,9 @@ impl Registry {
         match self.free {
             Some(place) => {
                 let slot = &mut self.places[place as usize];
-                let Place::Free(next) = *slot else { unreachable!("the free list holds free places") };
+                let Place::Free(next) = *slot else {
+                    unreachable!("the free list holds free places")
+                };
                 self.free = next;
                 *slot = Place::Fiber(core);
                 place

@@ -1,14 +1,20 @@
 //! What several test programs need.
 #![allow(dead_code, reason = "each program uses a part")]
 
-use roving_runtime::Runtime;
+use roving_runtime::{DropPolicy, Runtime};
 use std::process::{Command, Output};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// A runtime of this many workers.
+/// A runtime of this many workers. A test that fails must not hang on fibers that wait for the rest of it,
+/// so it is abandoned when it is dropped.
 pub fn runtime(workers: usize) -> Runtime {
-    Runtime::builder().workers(workers).build().expect("a runtime")
+    let policy = DropPolicy::Abandon(Duration::from_secs(10));
+    Runtime::builder()
+        .workers(workers)
+        .on_drop(policy)
+        .build()
+        .expect("a runtime")
 }
 
 /// A one-shot event between plain threads and fibers on other workers. Blocks the thread that waits.
@@ -23,8 +29,11 @@ impl Gate {
 
     pub fn wait(&self) {
         let opened = self.0.0.lock().unwrap();
-        let (opened, _) =
-            self.0.1.wait_timeout_while(opened, Duration::from_secs(60), |opened| !*opened).unwrap();
+        let (opened, _) = self
+            .0
+            .1
+            .wait_timeout_while(opened, Duration::from_secs(60), |opened| !*opened)
+            .unwrap();
         assert!(*opened, "the gate did not open within a minute");
     }
 
@@ -42,7 +51,13 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
         std::process::exit(0);
     }
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            test,
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+            "--include-ignored",
+        ])
         .env(CHILD, test)
         .env("RUST_BACKTRACE", "0")
         .output()
@@ -52,9 +67,15 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
 
 /// Processor time this process has used.
 pub fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid clock and a place to write to.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
+    assert_eq!(
+        unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) },
+        0
+    );
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -1,0 +1,320 @@
+//! A worker's loop.
+
+mod leave;
+mod run;
+mod search;
+
+use super::clock::Clock;
+use super::home::{Owner, WorkerHome};
+use super::hooks::Hooks;
+use super::hub::{Hub, Phase, Remote};
+use super::placement::Placement;
+use super::steal;
+use super::work::Work;
+use crate::fiber::options::Class;
+use crate::fiber::{FiberId, FiberRef, Home, current};
+use crate::loom::sync::Arc;
+use crate::loom::sync::atomic::Ordering;
+use crate::stack::{AltStack, Pool};
+
+/// At least one turn in this many is background work, when there is any.
+const BACKGROUND_SHARE: u32 = 16;
+/// For how long, in nanoseconds, fork and join may go on (a joiner's child first, then the joiner) while
+/// other fibers of the worker wait.
+const CHAIN: u64 = 1_000_000;
+/// Claims after which the local queue may be worth sweeping.
+const SWEEP: usize = 64;
+
+/// The loop of one worker, with the embedder's hooks compiled in.
+pub(crate) struct Worker<H: Hooks> {
+    home: Arc<WorkerHome>,
+    hooks: Arc<H>,
+    clock: Clock,
+    placement: Placement,
+    pool: Pool,
+    rng: Rng,
+    searching: bool,
+    /// Whether anything ran since the last sleep: a worker with nothing to do does not spin.
+    worked: bool,
+    /// Whether the pool may hold more stacks than an idle worker needs.
+    untidy: bool,
+    prefer_new: bool,
+    normal_turns: u32,
+    /// When the worker last chose freely what to run.
+    chain_since: u64,
+    /// A fiber in the ready queue, and since when: measures how long ready fibers wait.
+    probe: Option<(FiberId, u64)>,
+    cores: usize,
+}
+
+/// What a turn does.
+enum Next {
+    /// A fiber of this worker's: one that goes on, or one claimed by its joiner and not started yet.
+    Resume(FiberRef),
+    Start(Work),
+}
+
+/// Xorshift (Marsaglia 2003): which victim to rob first needs no better.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+/// A panic in the scheduler, or in a hook, would leave fibers that nobody runs.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("roving: a panic in the scheduler or in one of its hooks; aborting");
+            std::process::abort();
+        }
+    }
+}
+
+impl<H: Hooks> Worker<H> {
+    pub(crate) fn new(home: Arc<WorkerHome>, hooks: Arc<H>) -> Self {
+        let hub = &home.hub;
+        Self {
+            clock: Clock::new(hub.origin),
+            placement: Placement::default(),
+            pool: Pool::new(&hub.slabs),
+            rng: Rng(0x9E37_79B9_7F4A_7C15 ^ (home.index as u64 + 1)),
+            searching: false,
+            worked: false,
+            untidy: false,
+            prefer_new: false,
+            normal_turns: 0,
+            chain_since: 0,
+            probe: None,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            hooks,
+            home,
+        }
+    }
+
+    /// Runs until the runtime stops.
+    pub(crate) fn run(mut self) {
+        let _abort = AbortOnPanic;
+        let home = self.home.clone();
+        let as_home: Arc<dyn Home> = home.clone();
+        let resumed: Option<current::ResumedHook> = H::RESUMED.is_some().then_some(run::resumed::<H> as _);
+        let _mark = current::WorkerMark::new(&as_home, resumed);
+        let _here = home.enter();
+        // Without it an overflow is reported by the default action of the signal: a plain crash.
+        let _alt_stack = AltStack::install();
+        self.hooks.worker_start(home.index);
+        while home.hub.phase() < Phase::Stopping {
+            match self.next().or_else(|| self.find_or_sleep()) {
+                Some(next) => self.turn(next),
+                None => continue,
+            }
+        }
+        self.leave();
+        self.hooks.worker_stop(home.index);
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.home.hub
+    }
+
+    fn remote(&self) -> &Remote {
+        &self.home.hub.remotes[self.home.index]
+    }
+
+    fn active(&self) -> usize {
+        self.hub().remotes.len()
+    }
+
+    fn with_owner<R>(&self, f: impl FnOnce(&mut Owner) -> R) -> R {
+        // SAFETY: `self` is the worker's loop, on its thread; the closures below only move items.
+        unsafe { self.home.with_owner(f) }
+    }
+
+    #[inline]
+    fn turn(&mut self, next: Next) {
+        self.worked = true;
+        // While it runs it does not search, and producers must not think that it does.
+        self.stop_searching();
+        match next {
+            Next::Resume(fiber) => self.resume(fiber),
+            Next::Start(work) => self.start(work),
+        }
+        self.remote().counters.turns.add(1);
+        self.hooks.turn(self.home.index);
+    }
+
+    /// What to do next, without searching elsewhere.
+    #[inline]
+    fn next(&mut self) -> Option<Next> {
+        let due = self.clock.turn();
+        if due || self.remote().look_now.load(Ordering::Relaxed) {
+            self.look();
+            if let Some(work) = self.from_injector(Class::Normal) {
+                return Some(Next::Start(work));
+            }
+        }
+        if !self.remote().inbox.is_empty() {
+            self.drain_inbox();
+        }
+        if let Some(fiber) = self.with_owner(|owner| owner.next.take()) {
+            if self.clock.coarse() - self.chain_since < CHAIN {
+                return Some(Next::Resume(fiber));
+            }
+            self.home.schedule_here(fiber);
+        }
+        self.chain_since = self.clock.coarse();
+        self.normal_turns += 1;
+        if self.normal_turns >= BACKGROUND_SHARE {
+            self.normal_turns = 0;
+            if let Some(next) = self.of_class(Class::Background) {
+                return Some(next);
+            }
+        }
+        self.of_class(Class::Normal)
+            .or_else(|| self.from_injector(Class::Normal).map(Next::Start))
+            .or_else(|| self.of_class(Class::Background))
+    }
+
+    /// New and ready work of a class in turn, so that neither starves.
+    #[inline]
+    fn of_class(&mut self, class: Class) -> Option<Next> {
+        self.prefer_new = !self.prefer_new;
+        if self.prefer_new {
+            self.new_of(class)
+                .map(Next::Start)
+                .or_else(|| self.pop_ready(class))
+        } else {
+            self.pop_ready(class)
+                .or_else(|| self.new_of(class).map(Next::Start))
+        }
+    }
+
+    #[inline]
+    fn pop_ready(&mut self, class: Class) -> Option<Next> {
+        self.with_owner(|owner| owner.ready[class.index()].pop())
+            .map(Next::Resume)
+    }
+
+    /// Unstarted work that is this worker's to start.
+    fn new_of(&mut self, class: Class) -> Option<Work> {
+        if class == Class::Background && !self.starts_background() {
+            return None;
+        }
+        let remote = self.remote();
+        if remote.mailed.load(Ordering::Relaxed) != 0
+            && let Some(work) = steal(|| remote.mailbox[class.index()].steal())
+        {
+            remote.mailed.fetch_sub(1, Ordering::Relaxed);
+            return Some(work);
+        }
+        while let Some(work) = self.with_owner(|owner| owner.local[class.index()].pop()) {
+            if let Some(work) = self.place(work, class) {
+                return Some(work);
+            }
+        }
+        None
+    }
+
+    fn from_injector(&mut self, class: Class) -> Option<Work> {
+        if class == Class::Background && !self.starts_background() {
+            return None;
+        }
+        loop {
+            let home = &self.home;
+            if home.hub.injector[class.index()].is_empty() {
+                return None;
+            }
+            // SAFETY: the worker's thread; stealing into the local queue runs no code of the user's.
+            let work = steal(|| unsafe {
+                home.with_owner(|owner| {
+                    home.hub.injector[class.index()].steal_batch_and_pop(&owner.local[class.index()])
+                })
+            })?;
+            if let Some(work) = self.place(work, class) {
+                return Some(work);
+            }
+        }
+    }
+
+    /// The work, if this worker should start it; `None` when it was a tombstone or went elsewhere.
+    #[inline]
+    fn place(&mut self, work: Work, class: Class) -> Option<Work> {
+        let active = self.active();
+        // The first worker starts no background work, so none is handed to it.
+        let first = usize::from(class == Class::Background && active > 1);
+        if let Some(other) = self
+            .placement
+            .elsewhere(&self.home.hub, self.home.index, first..active)
+            && work.can_be_placed()
+        {
+            self.remote().counters.handed_over.add(1);
+            self.hub().hand_to(other, work, class);
+            return None;
+        }
+        Some(work)
+    }
+
+    /// Background fibers start on all workers but the first, so that one is always free for requests.
+    fn starts_background(&self) -> bool {
+        self.home.index != 0 || self.active() == 1
+    }
+
+    fn drain_inbox(&mut self) {
+        let home = self.home.clone();
+        self.with_owner(|owner| home.hub.remotes[home.index].inbox.drain(&mut owner.ready));
+    }
+
+    /// Looks outside: timers and I/O, and what the others should know of this worker.
+    #[cold]
+    fn look(&mut self) {
+        let now = self.clock.read();
+        let home = self.home.clone();
+        let remote = &home.hub.remotes[home.index];
+        remote.clock.store(now, Ordering::Relaxed);
+        remote.look_now.store(false, Ordering::Relaxed);
+        remote.stuck.store(false, Ordering::Relaxed);
+        remote.counters.looks.add(1);
+        remote.driver.poll();
+        self.clock.looked();
+        self.placement.forget();
+        if self.probe.is_none() {
+            let last = self.with_owner(|owner| owner.ready[Class::Normal.index()].last_id());
+            self.probe = last.map(|id| (id, now));
+        }
+        self.sweep_tombstones();
+    }
+
+    /// Rids the local queue of entries whose fiber was claimed by its joiner.
+    fn sweep_tombstones(&mut self) {
+        let home = self.home.clone();
+        let swept = self.with_owner(|owner| {
+            let queue = &owner.local[Class::Normal.index()];
+            let len = queue.len();
+            if owner.claims < SWEEP || owner.claims < len / 2 {
+                return 0;
+            }
+            owner.claims = 0;
+            let mut swept = 0;
+            for _ in 0..len {
+                let Some(work) = queue.pop() else { break };
+                if work.is_tombstone() {
+                    // Only a count is dropped: the claimer runs the fiber, or it was cancelled and its
+                    // handle's reference is what frees it.
+                    drop(work);
+                    swept += 1;
+                } else {
+                    queue.push(work);
+                }
+            }
+            swept
+        });
+        home.hub.remotes[home.index].counters.finished.add(swept);
+    }
+}
