@@ -94,7 +94,8 @@ fn child_serves() {
     }
     let (listener, addr) = listen();
     println!("\nserving {addr}");
-    let server = runtime(2).spawn(move || {
+    let runtime = runtime(2);
+    let _server = runtime.spawn(move || {
         let mut backoff = AcceptBackoff::new();
         loop {
             match listener.accept() {
@@ -108,7 +109,6 @@ fn child_serves() {
     });
     // Until the parent goes.
     let _ = io::stdin().read(&mut [0]);
-    server.cancel();
     std::process::exit(0);
 }
 

@@ -59,11 +59,13 @@ async fn write_all(stream: &TcpStream, mut data: &[u8]) -> io::Result<()> {
 async fn connect(addr: std::net::SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::start_connecting(addr)?;
     poll_fn(|cx| stream.poll_connected(cx)).await?;
+    stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 async fn serve(listener: TcpListener) -> io::Result<usize> {
     let (stream, _) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+    stream.set_nodelay(true)?;
     let (mut buf, mut total) = ([0; 5000], 0);
     loop {
         let count = read(&stream, &mut buf).await?;
@@ -99,13 +101,13 @@ fn futures_echo_in_fibers_and_on_threads() {
             let serve = || block_on(serve(listener)).unwrap();
             let talk = move || block_on(talk(addr)).unwrap();
             let (served, talked) = if server_in_fiber {
-                let fiber = runtime.spawn(serve);
-                (fiber.join().unwrap(), std::thread::spawn(talk))
+                let (fiber, thread) = (runtime.spawn(serve), std::thread::spawn(talk));
+                (fiber.join().unwrap(), thread.join().unwrap())
             } else {
-                let fiber = runtime.spawn(talk);
-                (std::thread::spawn(serve).join().unwrap(), std::thread::spawn(move || fiber.join().unwrap()))
+                let (fiber, thread) = (runtime.spawn(talk), std::thread::spawn(serve));
+                (thread.join().unwrap(), fiber.join().unwrap())
             };
-            assert_eq!(served, talked.join().unwrap());
+            assert_eq!(served, talked);
             assert_eq!(served, 400_000);
         }
     });

@@ -29,6 +29,11 @@ mod thread_wait;
 #[cfg(not(loom))]
 mod timers;
 
+#[cfg(all(test, loom))]
+mod loom_test;
+#[cfg(all(test, not(loom)))]
+mod test;
+
 #[cfg(not(loom))]
 pub(crate) use driver::PollDriver;
 pub use error::is_cancelled;

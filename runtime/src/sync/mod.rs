@@ -39,6 +39,8 @@ mod spin;
 mod waiter;
 mod waiters;
 
+#[cfg(all(test, loom))]
+mod loom_test;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod test;
 

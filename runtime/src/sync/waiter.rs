@@ -14,6 +14,10 @@
 //! woken waiter takes the lock again before it may leave its queue; here WOKEN tells it that it need not,
 //! and CHOSEN that it must.
 
+#[cfg(all(test, loom))]
+#[path = "loom_waiter.rs"]
+mod loom_waiter;
+
 use crate::fiber::WaitReason;
 use crate::fiber::parker::{Parked, Parker, Unparker, Wake};
 use crate::loom::cell::UnsafeCell;
@@ -207,21 +211,24 @@ impl Waiter {
     /// Blocks until chosen, or until `patience` ends.
     #[inline]
     pub(super) fn wait(&self, parker: &Parker, patience: &Patience) -> Pause {
-        // An unwinding embedder's hook would free a waiter that stands in queues.
+        // An embedder's hook that unwinds would free a waiter that stands in queues.
         let bomb = AbortOnUnwind;
-        let pause = self.wait_out(parker, patience);
+        let pause = self.wait_by(
+            || parker.park(patience.deadline, patience.reason),
+            || patience.cancellable && parker.is_cancelled(),
+        );
         std::mem::forget(bomb);
         pause
     }
 
     #[inline]
-    fn wait_out(&self, parker: &Parker, patience: &Patience) -> Pause {
+    fn wait_by(&self, park: impl Fn() -> Parked, is_cancelled: impl Fn() -> bool) -> Pause {
         loop {
-            let parked = parker.park(patience.deadline, patience.reason);
+            let parked = park();
             if let Some(ended) = self.ended() {
                 return Pause::Ended(ended);
             }
-            if patience.cancellable && parker.is_cancelled() {
+            if is_cancelled() {
                 return Pause::Impatient(GaveUp::Cancelled);
             }
             if parked == Parked::TimedOut {
@@ -253,10 +260,15 @@ impl Choice<'_> {
     /// Begins the wake, still under the lock; what the waiter is given has been handed over.
     #[inline]
     pub(super) fn wake(self) -> Wake {
+        self.wake_by(Unparker::begin)
+    }
+
+    #[inline]
+    fn wake_by<R>(self, begin: impl FnOnce(Unparker) -> R) -> R {
         // In this order. Were the word WOKEN first, a waiter that is not asleep could leave, and its fiber end,
         // before `begin` has used the pointer to it. Were it still WAITING at `begin`, a waiter that is not
         // asleep could find nothing, and go to sleep with its wake used up.
-        let wake = self.unparker.begin();
+        let wake = begin(self.unparker);
         self.waiter.word.transition_to_woken(self.code);
         wake
     }

@@ -19,6 +19,9 @@ pub(super) struct Channel<T> {
     pub(super) capacity: usize,
     senders: AtomicUsize,
     receivers: AtomicUsize,
+    /// A model must meet the same order in each run, and addresses are not the same.
+    #[cfg(loom)]
+    number: u64,
 }
 
 /// What the lock guards.
@@ -142,7 +145,24 @@ impl<T> Channel<T> {
             capacity,
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
+            #[cfg(loom)]
+            number: {
+                static NEXT: crate::loom::statics::AtomicU64 = crate::loom::statics::AtomicU64::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed)
+            },
         }
+    }
+
+    /// What no other channel has while this one lives: the order in which selects lock, and which channel it is.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(super) fn rank(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    #[cfg(loom)]
+    pub(super) fn rank(&self) -> usize {
+        usize::try_from(self.number).expect("a model makes few channels")
     }
 
     #[inline]

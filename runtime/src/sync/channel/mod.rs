@@ -34,6 +34,10 @@ mod select;
 mod sender;
 mod slot;
 
+#[cfg(all(test, loom))]
+mod loom_select;
+#[cfg(all(test, loom))]
+mod loom_test;
 #[cfg(all(test, not(loom)))]
 mod test;
 

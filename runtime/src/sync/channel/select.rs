@@ -46,8 +46,8 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Select<'a> {
     cases: Vec<Entry<'a>>,
-    /// The live cases in the order of their channels' addresses: that of locking.
-    by_address: Vec<u32>,
+    /// The live cases in the order of their channels' ranks: that of locking.
+    by_rank: Vec<u32>,
     /// And in the order they are tried.
     by_chance: Vec<u32>,
 }
@@ -55,7 +55,7 @@ pub struct Select<'a> {
 struct Entry<'a> {
     /// Boxed, so that it stays where it is while it stands in a queue.
     case: Box<dyn Case + 'a>,
-    /// The address of its channel.
+    /// The rank of its channel.
     channel: usize,
     /// The lock of its channel, while the select holds them all.
     locked: Option<Locked>,
@@ -97,7 +97,7 @@ impl<'a> Select<'a> {
         let index = self.cases.len();
         assert!(index <= Party::<T>::MAX_INDEX as usize, "roving: too many operations in one select");
         let case = Box::new(CaseOf::new(side, channel, value));
-        self.cases.push(Entry { case, channel: address_of(channel), locked: None });
+        self.cases.push(Entry { case, channel: channel.rank(), locked: None });
         index
     }
 
@@ -177,7 +177,7 @@ impl<'a> Select<'a> {
     fn case_of<T: 'a>(&mut self, index: usize, side: Side, channel: &Channel<T>) -> &mut CaseOf<'a, T> {
         let entry = &mut self.cases[index];
         assert!(
-            entry.channel == address_of(channel) && entry.case.side() == side,
+            entry.channel == channel.rank() && entry.case.side() == side,
             "roving: operation {index} of the select is of the other kind, or on another channel"
         );
         let case = std::ptr::from_mut::<dyn Case + 'a>(&mut *entry.case).cast::<CaseOf<'a, T>>();
@@ -235,18 +235,18 @@ impl<'a> Select<'a> {
     /// Puts the live cases in order.
     fn order(&mut self) {
         let live = (0..).zip(&self.cases).filter_map(|(index, entry)| entry.case.is_live().then_some(index));
-        self.by_address.clear();
-        self.by_address.extend(live);
-        self.by_chance.clone_from(&self.by_address);
+        self.by_rank.clear();
+        self.by_rank.extend(live);
+        self.by_chance.clone_from(&self.by_rank);
         chance::shuffle(&mut self.by_chance);
         let cases = &self.cases;
-        self.by_address.sort_unstable_by_key(|&index| cases[index as usize].channel);
+        self.by_rank.sort_unstable_by_key(|&index| cases[index as usize].channel);
     }
 
     /// Takes the lock of every channel, once.
     fn lock_all(&mut self) {
         let mut last = None;
-        for &index in &self.by_address {
+        for &index in &self.by_rank {
             let entry = &mut self.cases[index as usize];
             let locked = match last {
                 Some((channel, locked)) if channel == entry.channel => locked,
@@ -258,7 +258,7 @@ impl<'a> Select<'a> {
     }
 
     fn unlock_all(&mut self) {
-        for &index in &self.by_address {
+        for &index in &self.by_rank {
             let entry = &mut self.cases[index as usize];
             entry.locked = None;
             entry.case.unlock();
@@ -282,7 +282,7 @@ impl<'a> Select<'a> {
 
     /// Queues up everywhere. All locks are held; `leave_all` is called before the waiter goes.
     fn enter_all(&mut self, waiter: NonNull<Waiter>) {
-        for &index in &self.by_address {
+        for &index in &self.by_rank {
             let entry = &mut self.cases[index as usize];
             let locked = entry.locked.expect("all locks are held");
             // SAFETY: a case of this channel holds its lock; cases are boxed, the waiter is pinned by the caller.
@@ -293,7 +293,7 @@ impl<'a> Select<'a> {
     /// Leaves all queues, channel by channel. One that its waker has let go of (`out`) has left its own, whose lock is
     /// only taken if it holds another case.
     fn leave_all(&mut self, out: Option<u32>) {
-        let mut rest = &self.by_address[..];
+        let mut rest = &self.by_rank[..];
         while let Some(&first) = rest.first() {
             let channel = self.cases[first as usize].channel;
             let size = rest.iter().take_while(|&&index| self.cases[index as usize].channel == channel).count();
@@ -374,8 +374,4 @@ impl std::fmt::Debug for Selected<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Selected").field("index", &self.index()).finish_non_exhaustive()
     }
-}
-
-fn address_of<T>(channel: &Channel<T>) -> usize {
-    std::ptr::from_ref(channel).addr()
 }
