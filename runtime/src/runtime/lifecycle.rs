@@ -14,7 +14,7 @@ use crate::stack::{Slabs, SlabsConfig, StackClass};
 use std::time::{Duration, Instant};
 
 /// Longer than anybody waits, and short enough to be added to any instant.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Workers, and the fibers on them. Dropping it drains it, unless [`Builder::on_drop`] says otherwise.
 pub struct Runtime {

@@ -95,9 +95,16 @@ impl<'a> Select<'a> {
     /// When there are more operations than can be told apart: half a thousand million.
     fn add<T: 'a>(&mut self, side: Side, channel: &'a Channel<T>, value: Option<T>) -> usize {
         let index = self.cases.len();
-        assert!(index <= Party::<T>::MAX_INDEX as usize, "roving: too many operations in one select");
+        assert!(
+            index <= Party::<T>::MAX_INDEX as usize,
+            "roving: too many operations in one select"
+        );
         let case = Box::new(CaseOf::new(side, channel, value));
-        self.cases.push(Entry { case, channel: address_of(channel), locked: None });
+        self.cases.push(Entry {
+            case,
+            channel: address_of(channel),
+            locked: None,
+        });
         index
     }
 
@@ -118,7 +125,10 @@ impl<'a> Select<'a> {
             return Err(SelectError::NoCases);
         }
         match self.select(Some(&Patience::until(None, WaitReason::Select))) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(Failure::GaveUp(GaveUp::Cancelled)) => Err(SelectError::Cancelled),
             Err(_) => unreachable!("a wait without a deadline does not time out"),
         }
@@ -130,7 +140,10 @@ impl<'a> Select<'a> {
     /// See [`TrySelectError`].
     pub fn try_wait(&mut self) -> Result<Selected<'_, 'a>, TrySelectError> {
         match self.select(None) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(_) => Err(TrySelectError::WouldBlock),
         }
     }
@@ -153,7 +166,10 @@ impl<'a> Select<'a> {
 
     fn wait_within(&mut self, deadline: Option<Instant>) -> Result<Selected<'_, 'a>, SelectTimeoutError> {
         match self.select(Some(&Patience::until(deadline, WaitReason::Select))) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(Failure::GaveUp(GaveUp::Cancelled)) => Err(SelectTimeoutError::Cancelled),
             Err(Failure::GaveUp(GaveUp::TimedOut) | Failure::WouldBlock) => Err(SelectTimeoutError::TimedOut),
         }
@@ -234,13 +250,16 @@ impl<'a> Select<'a> {
 
     /// Puts the live cases in order.
     fn order(&mut self) {
-        let live = (0..).zip(&self.cases).filter_map(|(index, entry)| entry.case.is_live().then_some(index));
+        let live = (0..)
+            .zip(&self.cases)
+            .filter_map(|(index, entry)| entry.case.is_live().then_some(index));
         self.by_address.clear();
         self.by_address.extend(live);
         self.by_chance.clone_from(&self.by_address);
         chance::shuffle(&mut self.by_chance);
         let cases = &self.cases;
-        self.by_address.sort_unstable_by_key(|&index| cases[index as usize].channel);
+        self.by_address
+            .sort_unstable_by_key(|&index| cases[index as usize].channel);
     }
 
     /// Takes the lock of every channel, once.
@@ -296,7 +315,10 @@ impl<'a> Select<'a> {
         let mut rest = &self.by_address[..];
         while let Some(&first) = rest.first() {
             let channel = self.cases[first as usize].channel;
-            let size = rest.iter().take_while(|&&index| self.cases[index as usize].channel == channel).count();
+            let size = rest
+                .iter()
+                .take_while(|&&index| self.cases[index as usize].channel == channel)
+                .count();
             let (group, others) = rest.split_at(size);
             rest = others;
             let leader = first as usize;
@@ -339,8 +361,15 @@ impl<'a> Selected<'_, 'a> {
     /// When it was not a receiving on that channel.
     pub fn recv<T: 'a>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         let index = self.index();
-        let value = self.select.case_of(index, Side::Recv, &receiver.channel).take_value();
-        if self.transferred.closed { Err(RecvError::Closed) } else { Ok(value.expect("it was received")) }
+        let value = self
+            .select
+            .case_of(index, Side::Recv, &receiver.channel)
+            .take_value();
+        if self.transferred.closed {
+            Err(RecvError::Closed)
+        } else {
+            Ok(value.expect("it was received"))
+        }
     }
 
     /// Whether the value was sent.
@@ -353,7 +382,11 @@ impl<'a> Selected<'_, 'a> {
     pub fn send<T: 'a>(self, sender: &Sender<T>) -> Result<(), SendError<T>> {
         let index = self.index();
         let value = self.select.take_unsent(index, sender);
-        if self.transferred.closed { Err(SendError::Closed(value.expect("it was not sent"))) } else { Ok(()) }
+        if self.transferred.closed {
+            Err(SendError::Closed(value.expect("it was not sent")))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -366,13 +399,17 @@ impl Drop for Selected<'_, '_> {
 
 impl std::fmt::Debug for Select<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Select").field("operations", &self.cases.len()).finish_non_exhaustive()
+        f.debug_struct("Select")
+            .field("operations", &self.cases.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Selected<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Selected").field("index", &self.index()).finish_non_exhaustive()
+        f.debug_struct("Selected")
+            .field("index", &self.index())
+            .finish_non_exhaustive()
     }
 }
 
