@@ -54,7 +54,8 @@ impl Runtime {
         let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
         let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
         hub.set_companion(blocking.clone());
-        let monitor = Monitor::start(hub.clone(), &builder.thread_name).map_err(BuildError::System)?;
+        let monitor = Monitor::start(hub.clone(), &builder.thread_name, builder.long_turn)
+            .map_err(BuildError::System)?;
         // From here on, dropping the runtime stops what has been started.
         let mut runtime = Self {
             handle: Handle { hub, blocking },
