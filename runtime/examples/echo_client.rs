@@ -4,8 +4,8 @@
 //! cargo run --release --example echo_client -- 127.0.0.1:7777 [connections] [seconds] [bytes]
 //! ```
 
-use roving_runtime::net::TcpStream;
 use roving_runtime::Runtime;
+use roving_runtime::net::TcpStream;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let echoes = echoes.into_inner();
-    println!("{connections} connections, {echoes} echoes of {bytes} bytes, {} a second", echoes / seconds.max(1));
+    println!(
+        "{connections} connections, {echoes} echoes of {bytes} bytes, {} a second",
+        echoes / seconds.max(1)
+    );
     Ok(())
 }
 

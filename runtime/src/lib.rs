@@ -23,11 +23,13 @@ pub use fiber::{
 pub use reactor::is_cancelled;
 #[cfg(not(loom))]
 pub use reactor::{FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable};
+#[cfg(all(feature = "hyper", not(loom)))]
+pub use runtime::hyper;
 #[cfg(not(loom))]
 pub use runtime::{
     BlockingMetrics, BuildError, Builder, DropPolicy, FiberBuilder, FiberInfo, FiberState, FutureHandle,
-    Handle, Metrics, Runtime, Scope, ScopedJoinHandle, SpawnError, SpawnErrorKind, WorkerMetrics, block_on,
-    blocking, scope, spawn, spawn_future,
+    Handle, Metrics, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind, WorkerMetrics,
+    block_on, blocking, scope, sleep_future, spawn, spawn_future,
 };
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

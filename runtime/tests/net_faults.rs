@@ -20,9 +20,15 @@ fn listen() -> (TcpListener, SocketAddr) {
 
 /// Opens files until no descriptor is free.
 fn use_up_descriptors() -> Vec<std::fs::File> {
-    let limit = libc::rlimit { rlim_cur: 200, rlim_max: 200 };
+    let limit = libc::rlimit {
+        rlim_cur: 200,
+        rlim_max: 200,
+    };
     // SAFETY: a valid limit.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    assert_eq!(
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
+        0
+    );
     let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     assert!(!files.is_empty());
     files
@@ -48,9 +54,17 @@ fn child_runs_out_of_descriptors() {
         .collect();
     let files = Arc::new(Mutex::new(use_up_descriptors()));
     // The system completes connections before they are accepted.
-    clients.iter().for_each(|client| client.connect(&addr.into()).unwrap());
-    assert_eq!(TcpStream::connect(addr).unwrap_err().raw_os_error(), Some(libc::EMFILE));
-    assert_eq!(TcpListener::bind(addr).unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    clients
+        .iter()
+        .for_each(|client| client.connect(&addr.into()).unwrap());
+    assert_eq!(
+        TcpStream::connect(addr).unwrap_err().raw_os_error(),
+        Some(libc::EMFILE)
+    );
+    assert_eq!(
+        TcpListener::bind(addr).unwrap_err().raw_os_error(),
+        Some(libc::EMFILE)
+    );
     assert!(Runtime::builder().workers(1).build().is_err());
     let begun = Instant::now();
     let server = runtime.spawn(move || {
@@ -81,8 +95,12 @@ fn child_runs_out_of_descriptors() {
 #[test]
 fn backing_off_gives_other_errors_back() {
     let mut backoff = AcceptBackoff::new();
-    backoff.failed(io::Error::from_raw_os_error(libc::ECONNABORTED)).expect("it concerns one connection");
-    let error = backoff.failed(io::Error::from_raw_os_error(libc::EBADF)).unwrap_err();
+    backoff
+        .failed(io::Error::from_raw_os_error(libc::ECONNABORTED))
+        .expect("it concerns one connection");
+    let error = backoff
+        .failed(io::Error::from_raw_os_error(libc::EBADF))
+        .unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
 }
 
@@ -124,8 +142,11 @@ fn echo(mut stream: &TcpStream) -> io::Result<()> {
 
 fn connections_between_two_processes(count: usize) {
     let _watchdog = Watchdog::new();
-    let mut server =
-        child("child_serves").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child process");
+    let mut server = child("child_serves")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a child process");
     let output = BufReader::new(server.stdout.take().expect("a pipe"));
     let addr: SocketAddr = output
         .lines()

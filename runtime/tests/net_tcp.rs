@@ -42,7 +42,9 @@ fn serve(runtime: &Runtime, listener: TcpListener, count: usize) -> roving_runti
             .map(|_| listener.accept().expect("a connection").0)
             .map(|stream| spawn(move || echo(&stream).expect("the other side is polite")))
             .collect();
-        fibers.into_iter().for_each(|fiber| fiber.join().expect("it does not panic"));
+        fibers
+            .into_iter()
+            .for_each(|fiber| fiber.join().expect("it does not panic"));
     })
 }
 
@@ -89,7 +91,10 @@ fn plain_threads_use_the_same_sockets() {
         assert_eq!(message, back);
     }
     drop(stream);
-    server.join().expect("it does not panic").expect("the client is polite");
+    server
+        .join()
+        .expect("it does not panic")
+        .expect("the client is polite");
 }
 
 #[test]
@@ -154,7 +159,10 @@ fn a_reset_is_an_error() {
         });
         client.set_linger(Some(Duration::ZERO)).expect("it is open");
         drop(client);
-        assert_eq!(reader.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(
+            reader.join().unwrap().unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
     });
 }
 
@@ -173,7 +181,11 @@ fn a_stream_has_a_reader_and_a_writer_at_once() {
                 scope.spawn(move || {
                     let mut data = vec![0; BYTES];
                     (&*reader).read_exact(&mut data).expect("it writes");
-                    assert!(data.iter().enumerate().all(|(at, &byte)| byte == (at % 251) as u8));
+                    assert!(
+                        data.iter()
+                            .enumerate()
+                            .all(|(at, &byte)| byte == (at % 251) as u8)
+                    );
                 });
             }
         });
@@ -194,8 +206,12 @@ fn many_may_accept_on_one_listener() {
                 })
             })
             .collect();
-        let clients: Vec<_> = (0..4).map(|_| TcpStream::connect(addr).expect("it listens")).collect();
-        accepting.into_iter().for_each(|fiber| fiber.join().unwrap().unwrap());
+        let clients: Vec<_> = (0..4)
+            .map(|_| TcpStream::connect(addr).expect("it listens"))
+            .collect();
+        accepting
+            .into_iter()
+            .for_each(|fiber| fiber.join().unwrap().unwrap());
         drop(clients);
     });
 }
@@ -204,11 +220,13 @@ fn many_may_accept_on_one_listener() {
 fn vectored_calls_use_every_buffer() {
     on_workers(|runtime| {
         let (client, server) = pair();
-        let writer = runtime.spawn(move || client.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cde")]));
+        let writer =
+            runtime.spawn(move || client.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cde")]));
         let read = runtime.spawn(move || {
             let (mut first, mut second) = ([0; 3], [0; 3]);
             server.peek(&mut [0; 1]).expect("it writes");
-            let count = server.read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]);
+            let count =
+                server.read_vectored(&mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)]);
             (count.expect("it writes"), first, second)
         });
         assert_eq!(writer.join().unwrap().unwrap(), 5);
@@ -220,7 +238,11 @@ fn vectored_calls_use_every_buffer() {
 fn urgent_data_does_not_hide_what_follows() {
     on_workers(|runtime| {
         let (client, server) = pair();
-        let send = |data: &[u8], flags| socket2::SockRef::from(&client).send_with_flags(data, flags).expect("it is open");
+        let send = |data: &[u8], flags| {
+            socket2::SockRef::from(&client)
+                .send_with_flags(data, flags)
+                .expect("it is open")
+        };
         // A read stops at the mark of urgent data, short, with more behind it.
         let reader = spawn_waiting(runtime, move |waits| {
             waits.raise();
@@ -251,8 +273,14 @@ fn connects_to_the_first_address_that_answers() {
             let stream = TcpStream::connect([closed, addr]).expect("the second answers");
             assert_eq!(stream.peer_addr().unwrap(), addr);
             let none: [SocketAddr; 0] = [];
-            assert_eq!(TcpStream::connect(none).unwrap_err().kind(), ErrorKind::InvalidInput);
-            assert_eq!(TcpStream::connect("no port").unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                TcpStream::connect(none).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
+            assert_eq!(
+                TcpStream::connect("no port").unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
         };
         runtime.spawn(connect).join().unwrap();
         std::thread::spawn(connect).join().unwrap();
@@ -264,9 +292,15 @@ fn connects_to_the_first_address_that_answers() {
 fn names_are_looked_up_while_the_fiber_is_parked() {
     on_workers(|runtime| {
         let (_listener, addr) = listen();
-        let stream = runtime.spawn(move || TcpStream::connect(("localhost", addr.port()))).join().unwrap();
+        let stream = runtime
+            .spawn(move || TcpStream::connect(("localhost", addr.port())))
+            .join()
+            .unwrap();
         // Some machines have localhost as ::1 first: then the second address is taken.
-        assert_eq!(stream.expect("localhost is known").peer_addr().unwrap().port(), addr.port());
+        assert_eq!(
+            stream.expect("localhost is known").peer_addr().unwrap().port(),
+            addr.port()
+        );
     });
 }
 
@@ -284,7 +318,10 @@ fn timeouts_end_calls() {
             client.set_write_timeout(short).unwrap();
             let full = (&client).write_all(&vec![0; 64 << 20]).unwrap_err();
             assert_eq!(full.kind(), ErrorKind::TimedOut);
-            assert_eq!(client.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                client.set_read_timeout(Some(Duration::ZERO)).unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
             // A timeout is for one call: the next may succeed.
             (&server).write_all(b"x").unwrap();
             assert_eq!(client.read(&mut [0]).unwrap(), 1);
@@ -326,7 +363,10 @@ fn a_connection_that_gets_no_answer_times_out() {
         let begun = Instant::now();
         let timeout = Duration::from_millis(5);
         // One timeout for all addresses together.
-        let error = runtime.spawn(move || TcpStream::connect_timeout([addr; 20], timeout)).join().unwrap();
+        let error = runtime
+            .spawn(move || TcpStream::connect_timeout([addr; 20], timeout))
+            .join()
+            .unwrap();
         assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
         assert!(begun.elapsed() >= timeout);
     });
@@ -378,7 +418,11 @@ fn cancellation_ends_each_wait() {
             fiber.cancel();
             let error = fiber.join().unwrap().expect_err(what);
             assert!(is_cancelled(&error), "{what}: {error}");
-            assert_ne!(error.kind(), ErrorKind::Interrupted, "the standard library would try again");
+            assert_ne!(
+                error.kind(),
+                ErrorKind::Interrupted,
+                "the standard library would try again"
+            );
         };
         let (client, _server) = pair();
         let client = Arc::new(client);
@@ -389,13 +433,22 @@ fn cancellation_ends_each_wait() {
         let stream = client.clone();
         check("read_exact", Box::new(move || (&*stream).read_exact(&mut [0; 9])));
         let stream = client.clone();
-        check("write", Box::new(move || (&*stream).write_all(&vec![0; 64 << 20])));
+        check(
+            "write",
+            Box::new(move || (&*stream).write_all(&vec![0; 64 << 20])),
+        );
         let (listener, _) = listen();
         check("accept", Box::new(move || listener.accept().map(|_| ())));
         let (_listener, addr, _filling) = full_listener();
-        check("connect", Box::new(move || TcpStream::connect([addr; 3]).map(|_| ())));
+        check(
+            "connect",
+            Box::new(move || TcpStream::connect([addr; 3]).map(|_| ())),
+        );
         // The stream itself is as it was.
-        assert_eq!(client.try_read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            client.try_read(&mut [0; 9]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
     });
 }
 
@@ -416,7 +469,10 @@ fn close_ends_the_waits_of_others() {
         let fd = server.as_raw_fd();
         server.close();
         for fiber in waiting {
-            assert_eq!(fiber.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+            assert_eq!(
+                fiber.join().unwrap().unwrap_err().raw_os_error(),
+                Some(libc::EBADF)
+            );
         }
         // The connection has ended, though the handle lives;
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
@@ -424,7 +480,9 @@ fn close_ends_the_waits_of_others() {
         assert_eq!(server.peer_addr().unwrap_err().raw_os_error(), Some(libc::EBADF));
         server.close();
         // and its number is not used again before the handle goes.
-        let others: Vec<_> = (0..50).map(|_| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let others: Vec<_> = (0..50)
+            .map(|_| std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+            .collect();
         assert!(others.iter().all(|other| other.as_raw_fd() != fd));
     });
 }
@@ -440,7 +498,10 @@ fn close_frees_a_listeners_port() {
             theirs.accept().map(|_| ())
         });
         listener.close();
-        assert_eq!(accepting.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            accepting.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
         TcpListener::bind(addr).expect("the port is free");
     });
 }
@@ -454,7 +515,10 @@ fn close_ends_the_wait_of_a_plain_thread() {
         let theirs = server.clone();
         let reader = std::thread::spawn(move || theirs.read(&mut [0; 9]));
         server.close();
-        assert_eq!(reader.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            reader.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     }
 }
 
@@ -509,13 +573,19 @@ fn options_reach_the_socket() {
     client.set_ttl(7).unwrap();
     assert_eq!(client.ttl().unwrap(), 7);
     assert!(client.take_error().unwrap().is_none());
-    assert_eq!(client.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        client.try_read(&mut [0]).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     assert_eq!(client.try_write(b"x").unwrap(), 1);
     let (listener, _) = listen();
     listener.set_ttl(9).unwrap();
     assert_eq!(listener.ttl().unwrap(), 9);
     assert_eq!(listener.try_accept().unwrap_err().kind(), ErrorKind::WouldBlock);
-    assert_eq!(listener.try_clone().unwrap().local_addr().unwrap(), listener.local_addr().unwrap());
+    assert_eq!(
+        listener.try_clone().unwrap().local_addr().unwrap(),
+        listener.local_addr().unwrap()
+    );
 }
 
 #[test]

@@ -19,7 +19,11 @@ struct SocketFile(PathBuf);
 impl SocketFile {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("roving-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "roving-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         Self(std::env::temp_dir().join(name))
     }
 }
@@ -52,8 +56,14 @@ fn unix_streams_connect_and_echo() {
         });
         assert_eq!(client.join().unwrap().unwrap(), "HELLO");
         server.join().unwrap().unwrap();
-        assert_eq!(UnixStream::connect(&file.0).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(UnixStream::connect("/nowhere/at/all").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            UnixStream::connect(&file.0).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+        assert_eq!(
+            UnixStream::connect("/nowhere/at/all").unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     });
 }
 
@@ -86,7 +96,10 @@ fn a_full_backlog_is_waited_for() {
             waits.raise();
             UnixStream::connect(path).map(|_| ())
         });
-        runtime.spawn(move || (listener.accept().unwrap(), listener.accept().unwrap())).join().unwrap();
+        runtime
+            .spawn(move || (listener.accept().unwrap(), listener.accept().unwrap()))
+            .join()
+            .unwrap();
         waiting.join().unwrap().unwrap();
         drop(first);
     });
@@ -131,7 +144,10 @@ fn unix_waits_end_by_cancellation_timeout_and_close() {
         one.set_read_timeout(None).unwrap();
         let waiting = wait();
         one.close();
-        assert_eq!(waiting.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            waiting.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     });
 }
 
@@ -158,7 +174,8 @@ fn unix_datagrams_keep_their_bounds() {
         receiving.join().unwrap().unwrap();
         let (one, other) = UnixDatagram::pair().unwrap();
         let sending = runtime.spawn(move || (0..200).try_for_each(|_| one.send(b"abc").map(|_| ())));
-        let receiving = runtime.spawn(move || (0..200).map(|_| other.recv(&mut [0; 9]).unwrap()).sum::<usize>());
+        let receiving =
+            runtime.spawn(move || (0..200).map(|_| other.recv(&mut [0; 9]).unwrap()).sum::<usize>());
         sending.join().unwrap().unwrap();
         assert_eq!(receiving.join().unwrap(), 600);
     });
@@ -207,7 +224,10 @@ fn an_error_wakes_the_receiver() {
             receiver.recv(&mut [0; 9])
         });
         one.send(b"x").unwrap();
-        assert_eq!(receiving.join().unwrap().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            receiving.join().unwrap().unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
     });
 }
 
@@ -234,7 +254,13 @@ fn udp_waits_end_by_cancellation_timeout_and_close() {
             std::thread::spawn(move || socket.recv_from(&mut [0; 9]).map(|_| ()))
         };
         socket.close();
-        assert_eq!(waiting.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
-        assert_eq!(thread.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            waiting.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+        assert_eq!(
+            thread.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     });
 }

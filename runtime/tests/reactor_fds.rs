@@ -39,10 +39,17 @@ fn waits_for_a_pipe() {
         // It is level-triggered: what has been reported is reported again, as long as it is there.
         let fd = reader.as_raw_fd();
         for _ in 0..3 {
-            runtime.spawn(move || wait_readable(fd, Some(Duration::ZERO))).join().unwrap().unwrap();
+            runtime
+                .spawn(move || wait_readable(fd, Some(Duration::ZERO)))
+                .join()
+                .unwrap()
+                .unwrap();
         }
         let _ = (&reader).read(&mut [0]).unwrap();
-        let empty = runtime.spawn(move || wait_readable(fd, Some(Duration::ZERO))).join().unwrap();
+        let empty = runtime
+            .spawn(move || wait_readable(fd, Some(Duration::ZERO)))
+            .join()
+            .unwrap();
         assert_eq!(empty.unwrap_err().kind(), ErrorKind::TimedOut);
     });
 }
@@ -69,7 +76,10 @@ fn the_end_wakes_both_directions() {
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     // SAFETY: takes no pointers.
-    assert_eq!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+    assert_eq!(
+        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) },
+        0
+    );
     while writer.write(&[0; 4096]).is_ok() {}
     (reader, writer)
 }
@@ -102,7 +112,10 @@ fn files_are_always_ready() {
                 let null = std::fs::File::open("/dev/null").unwrap();
                 wait_readable(null.as_raw_fd(), None).unwrap();
                 // Asked about errors alone, of which it never has any.
-                let nothing = wait_fd(PollFd::new(file.as_raw_fd(), false, false), Some(Duration::from_millis(1)));
+                let nothing = wait_fd(
+                    PollFd::new(file.as_raw_fd(), false, false),
+                    Some(Duration::from_millis(1)),
+                );
                 assert_eq!(nothing.unwrap_err().kind(), ErrorKind::TimedOut);
             })
             .join()
@@ -117,8 +130,16 @@ fn what_is_not_open_is_an_error() {
             .spawn(|| {
                 // Nothing else opens descriptors below these.
                 for fd in [-1, -7, RawFd::MIN, RawFd::MAX, 1_000_000_000] {
-                    assert_eq!(wait_readable(fd, None).unwrap_err().raw_os_error(), Some(libc::EBADF), "{fd}");
-                    assert_eq!(wait_writable(fd, None).unwrap_err().raw_os_error(), Some(libc::EBADF), "{fd}");
+                    assert_eq!(
+                        wait_readable(fd, None).unwrap_err().raw_os_error(),
+                        Some(libc::EBADF),
+                        "{fd}"
+                    );
+                    assert_eq!(
+                        wait_writable(fd, None).unwrap_err().raw_os_error(),
+                        Some(libc::EBADF),
+                        "{fd}"
+                    );
                     closing(fd);
                 }
             })
@@ -136,7 +157,9 @@ fn all_waiters_wake() {
         let thread = std::thread::spawn(move || wait_readable(fd, None));
         let mut file = std::fs::File::from(event);
         file.write_all(&1_u64.to_ne_bytes()).unwrap();
-        waiting.into_iter().for_each(|fiber| fiber.join().unwrap().unwrap());
+        waiting
+            .into_iter()
+            .for_each(|fiber| fiber.join().unwrap().unwrap());
         thread.join().unwrap().unwrap();
     });
 }
@@ -174,7 +197,10 @@ fn closing_wakes_the_waiters() {
         let waiting: Vec<_> = (0..3).map(|_| spawn_waiting(runtime, readable(fd))).collect();
         close(reader);
         for fiber in waiting {
-            assert_eq!(fiber.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+            assert_eq!(
+                fiber.join().unwrap().unwrap_err().raw_os_error(),
+                Some(libc::EBADF)
+            );
         }
     });
 }
@@ -187,7 +213,10 @@ fn closing_wakes_plain_threads() {
         let fd = reader.as_raw_fd();
         let thread = std::thread::spawn(move || wait_readable(fd, None));
         close(reader);
-        assert_eq!(thread.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            thread.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     }
 }
 
@@ -295,7 +324,10 @@ fn a_descriptor_replaced_without_a_word_is_noticed() {
             assert!(!forgotten.is_done());
             let waiting = wait(old.as_raw_fd());
             // The newcomer found that the number stands for another file, and told the old waiter.
-            assert_eq!(forgotten.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+            assert_eq!(
+                forgotten.join().unwrap().unwrap_err().raw_os_error(),
+                Some(libc::EBADF)
+            );
             assert!(!waiting.is_done());
             new_writer.write_all(b"x").unwrap();
             waiting.join().unwrap().unwrap();
@@ -312,7 +344,10 @@ fn duplicates_are_descriptors_of_their_own() {
         let first = spawn_waiting(runtime, readable(reader.as_raw_fd()));
         let second = spawn_waiting(runtime, readable(duplicate.as_raw_fd()));
         close(reader);
-        assert_eq!(first.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            first.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
         assert!(!second.is_done());
         writer.write_all(b"x").unwrap();
         second.join().unwrap().unwrap();
@@ -324,7 +359,10 @@ fn several_descriptors_are_waited_for_at_once() {
     on_workers(|runtime| {
         let test = || {
             let pipes: Vec<_> = (0..20).map(|_| pipe().unwrap()).collect();
-            let mut fds: Vec<_> = pipes.iter().map(|(reader, _)| PollFd::new(reader.as_raw_fd(), true, false)).collect();
+            let mut fds: Vec<_> = pipes
+                .iter()
+                .map(|(reader, _)| PollFd::new(reader.as_raw_fd(), true, false))
+                .collect();
             fds.push(PollFd::new(-1, true, true));
             assert_eq!(wait_fds(&mut fds, Some(Duration::from_millis(1))).unwrap(), 0);
             for nth in [3, 19] {
@@ -361,7 +399,10 @@ fn waits_end_by_timeout_and_cancellation() {
         let wait = move || {
             let timeout = Duration::from_millis(2);
             let begun = Instant::now();
-            assert_eq!(wait_readable(fd, Some(timeout)).unwrap_err().kind(), ErrorKind::TimedOut);
+            assert_eq!(
+                wait_readable(fd, Some(timeout)).unwrap_err().kind(),
+                ErrorKind::TimedOut
+            );
             assert!(begun.elapsed() >= timeout);
         };
         runtime.spawn(wait).join().unwrap();
@@ -371,7 +412,10 @@ fn waits_end_by_timeout_and_cancellation() {
         assert!(is_cancelled(&waiting.join().unwrap().unwrap_err()));
         let waiting = spawn_waiting(runtime, move |waits| {
             waits.raise();
-            wait_fds(&mut [PollFd::new(fd, true, true), PollFd::new(-1, true, true)], None)
+            wait_fds(
+                &mut [PollFd::new(fd, true, true), PollFd::new(-1, true, true)],
+                None,
+            )
         });
         waiting.cancel();
         assert!(is_cancelled(&waiting.join().unwrap().unwrap_err()));
@@ -395,7 +439,10 @@ fn sockets_of_ours_may_be_waited_for_by_number() {
         assert_eq!(one.read(&mut [0; 9]).unwrap(), 1);
         let by_number = spawn_waiting(runtime, readable(one.as_raw_fd()));
         one.close();
-        assert_eq!(by_number.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EBADF));
+        assert_eq!(
+            by_number.join().unwrap().unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
     });
 }
 
@@ -408,9 +455,19 @@ fn an_epoll_of_somebodys_can_be_waited_for() {
         // SAFETY: just made.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let (reader, mut writer) = pipe().unwrap();
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
         // SAFETY: three valid descriptors and an event.
-        unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, reader.as_raw_fd(), &raw mut event) };
+        unsafe {
+            libc::epoll_ctl(
+                epoll.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                reader.as_raw_fd(),
+                &raw mut event,
+            )
+        };
         let waiting = spawn_waiting(runtime, readable(epoll.as_raw_fd()));
         writer.write_all(b"x").unwrap();
         waiting.join().unwrap().unwrap();

@@ -79,6 +79,10 @@ fn a_child_process_is_heard_of() {
 #[test]
 fn what_cannot_be_waited_for_is_an_error() {
     for signal in [0, -1, 65, 1000, libc::SIGKILL, libc::SIGSTOP, libc::SIGSEGV] {
-        assert_eq!(Signals::new(&[signal]).unwrap_err().kind(), ErrorKind::InvalidInput, "{signal}");
+        assert_eq!(
+            Signals::new(&[signal]).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "{signal}"
+        );
     }
 }

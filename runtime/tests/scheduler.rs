@@ -203,6 +203,8 @@ impl Hooks for Recorder {
     fn before_resume(&self, fiber: FiberView<'_>, first: bool) {
         if first {
             assert!(fiber.word().is_null());
+            let (limit, base) = fiber.stack_bounds();
+            assert!(base > limit && base - limit >= 400 << 10, "{limit:#x}..{base:#x}");
             fiber.set_word(std::ptr::dangling_mut());
             let area = fiber.area().expect("an area was asked for");
             assert_eq!(area.len(), 4096);

@@ -115,13 +115,21 @@ fn figures() {
         .expect("no panic")
     });
     for capacity in [0, 1] {
-        best(&format!("channel({capacity}), hand-off, 1 worker, there and back"), n, || ping_pong(&one, capacity, n));
+        best(
+            &format!("channel({capacity}), hand-off, 1 worker, there and back"),
+            n,
+            || ping_pong(&one, capacity, n),
+        );
     }
     for capacity in [0, 1, 128] {
-        best(&format!("channel({capacity}), one way, 1 worker"), n, || stream(&one, capacity, n));
+        best(&format!("channel({capacity}), one way, 1 worker"), n, || {
+            stream(&one, capacity, n)
+        });
     }
     for capacity in [0, 1, 128] {
-        best(&format!("channel({capacity}), one way, 2 workers"), n, || stream(&two, capacity, n));
+        best(&format!("channel({capacity}), one way, 2 workers"), n, || {
+            stream(&two, capacity, n)
+        });
     }
     best("select of two ready channels", n, || {
         let (sender, receiver) = unbounded();
@@ -194,7 +202,11 @@ fn figures() {
                     })
                 })
                 .collect();
-            timed(|| fibers.into_iter().for_each(|fiber| fiber.join().expect("no panic")))
+            timed(|| {
+                fibers
+                    .into_iter()
+                    .for_each(|fiber| fiber.join().expect("no panic"))
+            })
         });
     }
     best("event, 1,000 fibers woken, per fiber, 1 worker", 1000, || {
@@ -208,7 +220,9 @@ fn figures() {
         one.spawn(yield_now).join().expect("no panic");
         timed(|| {
             event.set();
-            fibers.into_iter().for_each(|fiber| fiber.join().expect("no panic"));
+            fibers
+                .into_iter()
+                .for_each(|fiber| fiber.join().expect("no panic"));
         })
     });
 }

@@ -110,6 +110,8 @@ pub(crate) struct Owned {
     pub(crate) embedder: *mut (),
     /// The embedder's room at the top of the stack.
     pub(crate) area: Option<NonNull<[u8]>>,
+    /// The lowest usable address of the stack, and its base.
+    pub(crate) bounds: (usize, usize),
     /// Depth of `shield`: above zero, cancellation is not delivered.
     pub(super) shielded: u32,
     /// Where the worker's registry lists the fiber, once it has suspended for the first time.
@@ -175,6 +177,7 @@ impl Core {
                 locals: Locals::new(),
                 embedder: std::ptr::null_mut(),
                 area: None,
+                bounds: (0, 0),
                 shielded: 0,
                 enrolled: None,
                 counted: false,
@@ -192,15 +195,17 @@ impl Core {
         self.reason.store(reason as u8, Ordering::Relaxed);
     }
 
-    /// The queue link.
+    /// The queue link of a live fiber.
     ///
     /// # Safety
-    /// The caller must hold the fiber's scheduler reference (a fiber is in one queue at most), or be
+    /// The fiber is alive, and the caller holds its scheduler reference (a fiber is in one queue at most) or is
     /// the owner of the queue that holds it.
     #[inline]
-    pub(crate) unsafe fn next(&self) -> Option<NonNull<Core>> {
+    pub(crate) unsafe fn next(core: NonNull<Core>) -> Option<NonNull<Core>> {
+        // SAFETY: alive by the caller's promise.
+        let core = unsafe { core.as_ref() };
         // SAFETY: exclusive by the caller's promise.
-        self.next.with(|next| unsafe { *next })
+        core.next.with(|next| unsafe { *next })
     }
 
     /// Sets the queue link.
@@ -208,9 +213,11 @@ impl Core {
     /// # Safety
     /// As for [`Core::next`].
     #[inline]
-    pub(crate) unsafe fn set_next(&self, to: Option<NonNull<Core>>) {
+    pub(crate) unsafe fn set_next(core: NonNull<Core>, to: Option<NonNull<Core>>) {
+        // SAFETY: alive by the caller's promise.
+        let core = unsafe { core.as_ref() };
         // SAFETY: exclusive by the caller's promise.
-        self.next.with_mut(|next| unsafe { *next = to });
+        core.next.with_mut(|next| unsafe { *next = to });
     }
 
     /// Calls `f` with what belongs to the home worker's thread.

@@ -2,7 +2,7 @@
 
 use super::cell::Outcome;
 use super::core::{FiberId, FiberRef, PanicPayload, WaitReason};
-use super::parker::{Parked, Parker, Wake, unpark};
+use super::parker::{Parked, Parker, Unparker, Wake, unpark};
 use super::state::{ToDetached, ToWaited};
 use super::wait_list::WaitNode;
 use crate::stack::StackError;
@@ -278,10 +278,12 @@ pub(super) fn wake_waiters(fiber: &FiberRef) {
     loop {
         let mut waiters = fiber.waiters.lock();
         let Some(node) = waiters.pop_front() else { return };
-        // SAFETY: we hold the list's lock, so the waiter cannot have left.
-        let unparker = unsafe { node.as_ref().take_unparker() };
+        // SAFETY: the waiter cannot leave before it has had the list's lock, which we hold.
+        let node = unsafe { node.as_ref() };
+        // SAFETY: we hold the list's lock.
+        let unparker = unsafe { node.take_unparker() };
         // Under the lock: see `Unparker`.
-        let wake = unparker.map_or(Wake::Nothing, |unparker| unparker.begin());
+        let wake = unparker.map_or(Wake::Nothing, Unparker::begin);
         drop(waiters);
         wake.finish_joiner();
     }

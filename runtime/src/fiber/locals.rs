@@ -10,30 +10,28 @@ use std::rc::Rc;
 
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
-/// The values of one fiber, by key. Empty until the first use, so that a fiber pays one word for it.
-pub(crate) struct Locals(Option<Box<Vec<Option<Rc<dyn Any>>>>>);
+/// The values of one fiber, by key. Allocates nothing until the first use.
+pub(crate) struct Locals(Vec<Option<Rc<dyn Any>>>);
 
 impl Locals {
     pub(super) const fn new() -> Self {
-        Self(None)
+        Self(Vec::new())
     }
 
     fn get(&self, key: usize) -> Option<Rc<dyn Any>> {
-        self.0.as_ref()?.get(key)?.clone()
+        self.0.get(key)?.clone()
     }
 
     fn set(&mut self, key: usize, value: Rc<dyn Any>) {
-        let slots = self.0.get_or_insert_default();
-        if slots.len() <= key {
-            slots.resize_with(key + 1, || None);
+        if self.0.len() <= key {
+            self.0.resize_with(key + 1, || None);
         }
-        slots[key] = Some(value);
+        self.0[key] = Some(value);
     }
 
     fn take_last(&mut self) -> Option<Rc<dyn Any>> {
-        let slots = self.0.as_mut()?;
         loop {
-            if let Some(value) = slots.pop()? {
+            if let Some(value) = self.0.pop()? {
                 return Some(value);
             }
         }

@@ -213,8 +213,10 @@ pub(crate) fn unpark(fiber: &FiberRef) {
 #[inline]
 fn schedule(fiber: FiberRef, turn: Turn) {
     let core = fiber.as_ptr();
-    // SAFETY: we moved it from PARKED to ACTIVE and have not scheduled it: it is alive, with a home.
-    let home = unsafe { core.as_ref().home() };
+    // SAFETY: our reference, which the queue gets in the end, keeps it alive until then.
+    let core = unsafe { core.as_ref() };
+    // SAFETY: we moved it from PARKED to ACTIVE and have not scheduled it.
+    let home = unsafe { core.home() };
     if current::is_home(home) {
         match turn {
             Turn::InOrder => home.schedule_here(fiber),

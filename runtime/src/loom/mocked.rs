@@ -30,12 +30,6 @@ pub(crate) mod sync {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
-
-        pub(crate) fn into_inner(self) -> T {
-            self.0
-                .into_inner()
-                .expect("a model panicked while it held this lock")
-        }
     }
 
     #[derive(Debug, Default)]

@@ -43,7 +43,10 @@ impl Resolve for SocketAddr {
 impl Resolve for [SocketAddr] {
     fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         if self.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no address was given"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "no address was given",
+            ));
         }
         Ok(self.to_vec())
     }
@@ -82,7 +85,9 @@ impl Resolve for str {
         if let Ok(addr) = self.parse::<SocketAddr>() {
             return Ok(vec![addr]);
         }
-        let parts = self.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let parts = self
+            .rsplit_once(':')
+            .and_then(|(host, port)| Some((host, port.parse().ok()?)));
         match parts {
             Some((host, port)) => lookup::lookup(host, port),
             None => Err(io::Error::new(
@@ -115,4 +120,10 @@ macro_rules! resolve_as_addr {
     )*};
 }
 
-resolve_as_addr!(SocketAddrV4, SocketAddrV6, (IpAddr, u16), (Ipv4Addr, u16), (Ipv6Addr, u16));
+resolve_as_addr!(
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);

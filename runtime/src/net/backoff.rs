@@ -87,13 +87,18 @@ impl Patience {
     const LONGEST: Duration = Duration::from_millis(32);
 
     pub(super) fn new(timeout: Option<Duration>) -> Self {
-        Self { delay: Duration::from_millis(1), deadline: timeout.and_then(deadline_after) }
+        Self {
+            delay: Duration::from_millis(1),
+            deadline: timeout.and_then(deadline_after),
+        }
     }
 
     /// # Errors
     /// `TimedOut`; the calling fiber was cancelled.
     pub(super) fn wait(&mut self) -> io::Result<()> {
-        let left = self.deadline.map_or(Self::LONGEST, |at| at.saturating_duration_since(Instant::now()));
+        let left = self
+            .deadline
+            .map_or(Self::LONGEST, |at| at.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -20,7 +20,10 @@ pub(crate) fn set_offload(offload: Offload) {
 }
 
 fn own_thread(call: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-    thread::Builder::new().name("roving-lookup".to_owned()).spawn(call).map(|_| ())
+    thread::Builder::new()
+        .name("roving-lookup".to_owned())
+        .spawn(call)
+        .map(|_| ())
 }
 
 struct Answer {
@@ -39,7 +42,10 @@ pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if matches!(parker, Parker::Thread(_)) {
         return ask(host, port);
     }
-    let answer = Arc::new(Mutex::new(Answer { addrs: None, waiter: None }));
+    let answer = Arc::new(Mutex::new(Answer {
+        addrs: None,
+        waiter: None,
+    }));
     let (theirs, host) = (answer.clone(), host.to_owned());
     let call = Box::new(move || {
         let addrs = ask(&host, port);
@@ -74,7 +80,10 @@ fn wait(answer: &Mutex<Answer>, parker: &Parker) -> io::Result<Vec<SocketAddr>> 
 fn ask(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let addrs: Vec<_> = (host, port).to_socket_addrs()?.collect();
     if addrs.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("the host {host:?} has no address")));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the host {host:?} has no address"),
+        ));
     }
     Ok(addrs)
 }

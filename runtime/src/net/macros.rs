@@ -36,7 +36,9 @@ macro_rules! descriptor {
                 let socket = <$inner>::from(fd);
                 // It fails only on what no call works on.
                 let _ = socket.set_nonblocking(true);
-                Self { io: crate::net::io::Io::new(socket) }
+                Self {
+                    io: crate::net::io::Io::new(socket),
+                }
             }
         }
 

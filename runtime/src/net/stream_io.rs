@@ -1,7 +1,7 @@
 //! What streams of both kinds have: reading and writing, in all the ways one may wait.
 
 use crate::reactor::FromStream;
-use socket2::{SockRef, MsgHdr};
+use socket2::{MsgHdr, SockRef};
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
@@ -12,7 +12,10 @@ pub(super) fn send_vectored(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Resu
 
 /// What a read of `count` bytes into `wanted` says. `drains`: a short one shows that there are no more.
 pub(super) fn from_stream(count: usize, wanted: usize, drains: bool) -> FromStream {
-    FromStream { count, wanted: if drains { wanted } else { 0 } }
+    FromStream {
+        count,
+        wanted: if drains { wanted } else { 0 },
+    }
 }
 
 /// `$type { io: Io<$inner> }`. `$drains`: whether a read that gives less than was asked for shows that there

@@ -33,7 +33,9 @@ impl UdpSocket {
     /// None of the addresses can be had: the last one's error. EMFILE, ENFILE, ENOMEM.
     pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
         // One address at a time, and numeric: the standard library looks nothing up here.
-        first_of(addr.resolve()?, |addr| Self::from_std(std::net::UdpSocket::bind(addr)?))
+        first_of(addr.resolve()?, |addr| {
+            Self::from_std(std::net::UdpSocket::bind(addr)?)
+        })
     }
 
     /// Sets where [`UdpSocket::send`] sends to, and from where alone datagrams are received.
@@ -53,7 +55,9 @@ impl UdpSocket {
     /// # Panics
     /// In a stackless future, when it would have to wait.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.run(Direction::Read, |socket| socket.recv_from(buf).map(Whole)).map(|received| received.0)
+        self.io
+            .run(Direction::Read, |socket| socket.recv_from(buf).map(Whole))
+            .map(|received| received.0)
     }
 
     /// As [`UdpSocket::recv_from`], but leaves the datagram there.
@@ -61,7 +65,9 @@ impl UdpSocket {
     /// # Errors
     /// As there.
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.run(Direction::Read, |socket| socket.peek_from(buf).map(Whole)).map(|received| received.0)
+        self.io
+            .run(Direction::Read, |socket| socket.peek_from(buf).map(Whole))
+            .map(|received| received.0)
     }
 
     /// As [`UdpSocket::recv_from`], after [`UdpSocket::connect`].
@@ -69,7 +75,9 @@ impl UdpSocket {
     /// # Errors
     /// As there. ECONNREFUSED: an earlier datagram found nobody.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.run(Direction::Read, |socket| socket.recv(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Read, |socket| socket.recv(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// As [`UdpSocket::recv`], but leaves the datagram there.
@@ -77,7 +85,9 @@ impl UdpSocket {
     /// # Errors
     /// As there.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.run(Direction::Read, |socket| socket.peek(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Read, |socket| socket.peek(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// Sends a datagram to the first of the addresses, waiting while the system has no room for it.
@@ -90,7 +100,9 @@ impl UdpSocket {
     /// In a stackless future, when it would have to wait.
     pub fn send_to(&self, buf: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
         let addr = addr.resolve()?[0];
-        self.io.run(Direction::Write, |socket| socket.send_to(buf, addr).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Write, |socket| socket.send_to(buf, addr).map(Whole))
+            .map(|count| count.0)
     }
 
     /// As [`UdpSocket::send_to`], after [`UdpSocket::connect`].
@@ -98,15 +110,23 @@ impl UdpSocket {
     /// # Errors
     /// As there. ECONNREFUSED: an earlier datagram found nobody.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.io.run(Direction::Write, |socket| socket.send(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Write, |socket| socket.send(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// As [`UdpSocket::recv_from`], for a stackless future.
     ///
     /// # Errors
     /// As there, but for timeouts and cancellation.
-    pub fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let received = self.io.poll_run(Direction::Read, cx, |socket| socket.recv_from(buf).map(Whole));
+    pub fn poll_recv_from(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let received = self
+            .io
+            .poll_run(Direction::Read, cx, |socket| socket.recv_from(buf).map(Whole));
         received.map_ok(|received| received.0)
     }
 
@@ -114,8 +134,15 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As there, but for timeouts and cancellation.
-    pub fn poll_send_to(&self, cx: &mut Context<'_>, buf: &[u8], addr: SocketAddr) -> Poll<io::Result<usize>> {
-        let sent = self.io.poll_run(Direction::Write, cx, |socket| socket.send_to(buf, addr).map(Whole));
+    pub fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        addr: SocketAddr,
+    ) -> Poll<io::Result<usize>> {
+        let sent = self.io.poll_run(Direction::Write, cx, |socket| {
+            socket.send_to(buf, addr).map(Whole)
+        });
         sent.map_ok(|count| count.0)
     }
 
@@ -124,7 +151,9 @@ impl UdpSocket {
     /// # Errors
     /// As there; `WouldBlock` when there is none.
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.try_run(Direction::Read, |socket| socket.recv_from(buf).map(Whole)).map(|received| received.0)
+        self.io
+            .try_run(Direction::Read, |socket| socket.recv_from(buf).map(Whole))
+            .map(|received| received.0)
     }
 
     /// For how long one receive may wait; `None`: for ever.
@@ -218,7 +247,9 @@ impl UdpSocket {
     /// # Errors
     /// EMFILE; EBADF after [`UdpSocket::close`].
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { io: Io::new(self.io.socket().try_clone()?) })
+        Ok(Self {
+            io: Io::new(self.io.socket().try_clone()?),
+        })
     }
 
     /// Takes over a socket of the standard library's.

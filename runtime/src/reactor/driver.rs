@@ -48,7 +48,10 @@ impl PollDriver {
         let (selector, waker, watcher) = PollSelector::new()?;
         Ok(Self {
             seat: Seat::new(selector),
-            timers: Mutex::new(Timers { queue: TimerQueue::new(), asleep: false }),
+            timers: Mutex::new(Timers {
+                queue: TimerQueue::new(),
+                asleep: false,
+            }),
             pending: AtomicUsize::new(0),
             waker,
             registrar: Arc::new(Registrar::new(watcher)),
@@ -67,7 +70,9 @@ impl PollDriver {
         let now = Instant::now();
         let mut timers = self.timers.lock();
         for _ in 0..TIMERS {
-            let Some((_, unparker)) = timers.queue.pop_expired(now) else { break };
+            let Some((_, unparker)) = timers.queue.pop_expired(now) else {
+                break;
+            };
             wakes.push(unparker.begin());
         }
         self.pending.store(timers.queue.len(), Ordering::Relaxed);
@@ -76,7 +81,10 @@ impl PollDriver {
     /// Calls `look`, then, with no lock held, carries out the wakes it found and those of due timers. I/O
     /// goes first: who waited for both finds its data, not a timeout.
     fn look(&self, look: impl FnOnce(&mut Found)) {
-        let mut found = Found { woken: false, wakes: WAKES.take() };
+        let mut found = Found {
+            woken: false,
+            wakes: WAKES.take(),
+        };
         look(&mut found);
         self.expire(&mut found.wakes);
         finish(&mut found.wakes);
@@ -119,7 +127,9 @@ impl Driver for PollDriver {
     }
 
     fn wake(&self) {
-        self.waker.wake().unwrap_or_else(|error| broken("wake a worker", &error));
+        self.waker
+            .wake()
+            .unwrap_or_else(|error| broken("wake a worker", &error));
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {

@@ -13,7 +13,9 @@ use std::io;
 pub(super) fn with_registrar(mut f: impl FnMut(&Arc<Registrar>) -> io::Result<()>) -> io::Result<()> {
     let here = scheduler::with_current_driver(|driver| {
         let driver: &dyn Any = driver;
-        driver.downcast_ref::<PollDriver>().map(|driver| f(driver.registrar()))
+        driver
+            .downcast_ref::<PollDriver>()
+            .map(|driver| f(driver.registrar()))
     });
     match here.flatten() {
         Some(result) => result,
@@ -29,7 +31,9 @@ fn elsewhere() -> io::Result<Arc<Registrar>> {
     }
     let driver = PollDriver::new()?;
     let registrar = driver.registrar().clone();
-    thread::Builder::new().name("roving-reactor".to_owned()).spawn(move || run(&driver))?;
+    thread::Builder::new()
+        .name("roving-reactor".to_owned())
+        .spawn(move || run(&driver))?;
     Ok(elsewhere.insert(registrar).clone())
 }
 

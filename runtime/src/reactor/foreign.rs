@@ -49,7 +49,12 @@ pub struct FdReady {
 impl PollFd {
     /// A question that has not been asked yet.
     pub fn new(fd: RawFd, read: bool, write: bool) -> Self {
-        Self { fd, read, write, ready: FdReady::default() }
+        Self {
+            fd,
+            read,
+            write,
+            ready: FdReady::default(),
+        }
     }
 
     fn directions(self) -> impl Iterator<Item = Direction> {
@@ -62,7 +67,11 @@ impl PollFd {
     fn to_system(self) -> libc::pollfd {
         let read = if self.read { libc::POLLIN } else { 0 };
         let write = if self.write { libc::POLLOUT } else { 0 };
-        libc::pollfd { fd: self.fd, events: read | write, revents: 0 }
+        libc::pollfd {
+            fd: self.fd,
+            events: read | write,
+            revents: 0,
+        }
     }
 
     fn answer(&mut self, revents: libc::c_short) {
@@ -148,7 +157,11 @@ pub fn wait_fd(mut fd: PollFd, timeout: Option<Duration>) -> io::Result<FdReady>
     if wait_fds(std::slice::from_mut(&mut fd), timeout)? == 0 {
         return Err(WaitError::TimedOut.into());
     }
-    if fd.ready.invalid { Err(WaitError::Closed.into()) } else { Ok(fd.ready) }
+    if fd.ready.invalid {
+        Err(WaitError::Closed.into())
+    } else {
+        Ok(fd.ready)
+    }
 }
 
 /// Waits until one of several descriptors is ready, and says how many are: poll(2), for fibers. None are when
@@ -230,7 +243,12 @@ struct User {
 
 impl User {
     fn new(fd: RawFd, direction: Direction, index: usize) -> Self {
-        Self { record: table::check_out(fd), direction, index, watched: true }
+        Self {
+            record: table::check_out(fd),
+            direction,
+            index,
+            watched: true,
+        }
     }
 }
 
@@ -257,7 +275,10 @@ impl<'a> Wait<'a> {
             .iter()
             .enumerate()
             .filter(|(_, fd)| fd.fd >= 0)
-            .flat_map(|(index, fd)| fd.directions().map(move |direction| User::new(fd.fd, direction, index)))
+            .flat_map(|(index, fd)| {
+                fd.directions()
+                    .map(move |direction| User::new(fd.fd, direction, index))
+            })
             .collect();
         Ok(Self { fds, users, sleeper })
     }
@@ -271,8 +292,9 @@ impl<'a> Wait<'a> {
             if ready != 0 {
                 return Ok(ready);
             }
-            let unready = std::iter::zip(&self.users, seen)
-                .all(|(user, seen)| user.record.unready(seen, user.direction, Proof::Refused) == ToUnready::Unready);
+            let unready = std::iter::zip(&self.users, seen).all(|(user, seen)| {
+                user.record.unready(seen, user.direction, Proof::Refused) == ToUnready::Unready
+            });
             if !unready {
                 continue;
             }
@@ -297,7 +319,8 @@ impl<'a> Wait<'a> {
 
     /// Waits for any event.
     fn sleep(&mut self, deadline: Option<Instant>) -> io::Result<Round> {
-        let is_cancelled = |sleeper: &Sleeper| matches!(sleeper, Sleeper::Fiber(parker) if parker.is_cancelled());
+        let is_cancelled =
+            |sleeper: &Sleeper| matches!(sleeper, Sleeper::Fiber(parker) if parker.is_cancelled());
         if is_cancelled(&self.sleeper) {
             return Err(WaitError::Cancelled.into());
         }
@@ -312,7 +335,11 @@ impl<'a> Wait<'a> {
         }
         let timed_out = match &self.sleeper {
             Sleeper::Fiber(parker) => {
-                let reason = self.users.first().map_or(Direction::Read, |user| user.direction).reason();
+                let reason = self
+                    .users
+                    .first()
+                    .map_or(Direction::Read, |user| user.direction)
+                    .reason();
                 parker.park(deadline, reason) == Parked::TimedOut
             }
             Sleeper::Thread(bell) => {
@@ -327,7 +354,11 @@ impl<'a> Wait<'a> {
         if is_cancelled(&self.sleeper) && !woken {
             return Err(WaitError::Cancelled.into());
         }
-        Ok(if timed_out && !woken { Round::TimedOut } else { Round::Again })
+        Ok(if timed_out && !woken {
+            Round::TimedOut
+        } else {
+            Round::Again
+        })
     }
 
     /// The descriptor of `self.users[user]` could not be watched.
@@ -379,14 +410,22 @@ impl<'a> Queued<'a> {
             Sleeper::Thread(bell) => Unparker::Future(bell.clone().into()),
         };
         let nodes = users.iter().map(|_| WaitNode::new(unparker())).collect();
-        Self { users, nodes, arm: matches!(sleeper, Sleeper::Fiber(_)), entered: 0 }
+        Self {
+            users,
+            nodes,
+            arm: matches!(sleeper, Sleeper::Fiber(_)),
+            entered: 0,
+        }
     }
 
     /// Stops at the first that need not wait, or cannot.
     fn enter_all(&mut self) -> Result<Entered, (usize, WaitError)> {
         for (index, (user, node)) in std::iter::zip(self.users, &self.nodes).enumerate() {
             // SAFETY: the node stays in its box until `leave_all`, which the drop calls at the latest.
-            let entered = unsafe { user.record.enter(user.direction, NonNull::from(node), self.arm && user.watched) };
+            let entered = unsafe {
+                user.record
+                    .enter(user.direction, NonNull::from(node), self.arm && user.watched)
+            };
             match entered {
                 Ok(Entered::Waiting) => self.entered = index + 1,
                 Ok(Entered::Ready) => return Ok(Entered::Ready),

@@ -61,8 +61,17 @@ struct At {
 impl Record {
     /// `assumed`: whether calls are worth trying before any event.
     pub(super) fn new(key: Key, kind: Kind, assumed: bool) -> Self {
-        let place = Place { key, kind, at: None, counted: false };
-        Self { key, kind, readiness: Readiness::new(assumed, place) }
+        let place = Place {
+            key,
+            kind,
+            at: None,
+            counted: false,
+        };
+        Self {
+            key,
+            kind,
+            readiness: Readiness::new(assumed, place),
+        }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -92,7 +101,10 @@ impl Record {
     pub(super) fn move_from(&self, registrar: &Registrar, wakes: &mut Vec<Wake>) {
         self.readiness.unsettle(
             |place| {
-                let ours = place.at.as_ref().is_some_and(|at| std::ptr::eq(&*at.registrar, registrar));
+                let ours = place
+                    .at
+                    .as_ref()
+                    .is_some_and(|at| std::ptr::eq(&*at.registrar, registrar));
                 if ours {
                     place.unregister();
                 }
@@ -141,7 +153,11 @@ impl Record {
 
 impl Registrar {
     pub(super) fn new(watcher: Watcher) -> Self {
-        Self { watcher, waited_for: AtomicUsize::new(0), shut: AtomicBool::new(false) }
+        Self {
+            watcher,
+            waited_for: AtomicUsize::new(0),
+            shut: AtomicBool::new(false),
+        }
     }
 
     #[inline]
@@ -190,7 +206,10 @@ impl Place {
             }
             added => added?,
         }
-        self.at = Some(At { registrar: registrar.clone(), interests });
+        self.at = Some(At {
+            registrar: registrar.clone(),
+            interests,
+        });
         Ok(())
     }
 

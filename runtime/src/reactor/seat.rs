@@ -31,7 +31,10 @@ struct Inner<S> {
 
 impl<S: Selector> Seat<S> {
     pub(super) fn new(selector: S) -> Self {
-        Self(Mutex::new(Inner { selector, owed: false }))
+        Self(Mutex::new(Inner {
+            selector,
+            owed: false,
+        }))
     }
 
     /// The owner's sleep. `prepare` runs in the seat, before.
@@ -39,13 +42,19 @@ impl<S: Selector> Seat<S> {
         // Blocks while another glances: a system call that does not wait.
         let mut inner = self.0.lock();
         prepare(&mut inner.selector);
-        let timeout = if std::mem::take(&mut inner.owed) { Some(Duration::ZERO) } else { timeout };
+        let timeout = if std::mem::take(&mut inner.owed) {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
         inner.selector.select(timeout, found);
     }
 
     /// A look without waiting, unless somebody sits there already. Any thread.
     pub(super) fn glance(&self, found: &mut Found) {
-        let Some(mut inner) = self.0.try_lock() else { return };
+        let Some(mut inner) = self.0.try_lock() else {
+            return;
+        };
         inner.selector.select(Some(Duration::ZERO), found);
         inner.owed |= std::mem::take(&mut found.woken);
     }

@@ -31,7 +31,10 @@ impl Key {
     }
 
     fn of(token: Token) -> Self {
-        Self { fd: token.0 as u32 as RawFd, generation: (token.0 >> 32) as u32 }
+        Self {
+            fd: token.0 as u32 as RawFd,
+            generation: (token.0 >> 32) as u32,
+        }
     }
 }
 
@@ -64,7 +67,8 @@ impl Watcher {
 
     /// Also reports what is ready already, once more.
     pub(super) fn change(&self, key: Key, interests: Interests) -> io::Result<()> {
-        self.0.reregister(&mut SourceFd(&key.fd), key.token(), interests.0)
+        self.0
+            .reregister(&mut SourceFd(&key.fd), key.token(), interests.0)
     }
 
     pub(super) fn remove(&self, fd: RawFd) -> io::Result<()> {
@@ -84,12 +88,22 @@ impl PollSelector {
         let waker = Waker::new(poll.registry(), WAKE)?;
         let watcher = Watcher(poll.registry().try_clone()?);
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok((Self { poll, events: Events::with_capacity(BUDGET), alarm }, waker, watcher))
+        Ok((
+            Self {
+                poll,
+                events: Events::with_capacity(BUDGET),
+                alarm,
+            },
+            waker,
+            watcher,
+        ))
     }
 
     /// Ends the next wait at `deadline`.
     pub(super) fn set_alarm(&mut self, deadline: Instant) {
-        self.alarm.set(deadline, Instant::now()).unwrap_or_else(|error| broken("set an alarm", &error));
+        self.alarm
+            .set(deadline, Instant::now())
+            .unwrap_or_else(|error| broken("set an alarm", &error));
     }
 }
 

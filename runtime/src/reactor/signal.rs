@@ -72,9 +72,16 @@ impl Signals {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
         }
-        let shared = Arc::new(Shared { bell: Bell::new()?, pending: AtomicU64::new(0) });
+        let shared = Arc::new(Shared {
+            bell: Bell::new()?,
+            pending: AtomicU64::new(0),
+        });
         let source = Source::new(shared.bell.as_fd(), true);
-        let mut this = Self { source, shared, actions: Vec::new() };
+        let mut this = Self {
+            source,
+            shared,
+            actions: Vec::new(),
+        };
         for &signal in signals {
             let shared = this.shared.clone();
             // SAFETY: the action makes one atomic operation and one write(2), both safe in a handler, and
@@ -93,7 +100,9 @@ impl Signals {
     /// # Panics
     /// In a stackless future, when it would have to wait.
     pub fn wait(&self) -> io::Result<i32> {
-        self.source.run(Direction::Read, None, || self.shared.take()).map(|signal| signal.0)
+        self.source
+            .run(Direction::Read, None, || self.shared.take())
+            .map(|signal| signal.0)
     }
 
     /// As [`Signals::wait`], for at most `timeout`.
@@ -101,7 +110,9 @@ impl Signals {
     /// # Errors
     /// As there; `TimedOut`.
     pub fn wait_timeout(&self, timeout: Duration) -> io::Result<i32> {
-        self.source.run(Direction::Read, Some(timeout), || self.shared.take()).map(|signal| signal.0)
+        self.source
+            .run(Direction::Read, Some(timeout), || self.shared.take())
+            .map(|signal| signal.0)
     }
 
     /// As [`Signals::wait`], for a stackless future.
@@ -109,7 +120,9 @@ impl Signals {
     /// # Errors
     /// What the system says when it cannot watch another descriptor.
     pub fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<io::Result<i32>> {
-        self.source.poll_run(Direction::Read, cx, || self.shared.take()).map_ok(|signal| signal.0)
+        self.source
+            .poll_run(Direction::Read, cx, || self.shared.take())
+            .map_ok(|signal| signal.0)
     }
 }
 
@@ -150,6 +163,8 @@ impl Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("pending", &self.pending).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
     }
 }

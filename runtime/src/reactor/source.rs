@@ -50,7 +50,9 @@ impl<T> Transfer for Whole<T> {
 impl Source {
     /// `assumed`: whether calls are worth trying before any event.
     pub(crate) fn new(fd: BorrowedFd<'_>, assumed: bool) -> Self {
-        Self { record: table::insert_owned(fd.as_raw_fd(), assumed) }
+        Self {
+            record: table::insert_owned(fd.as_raw_fd(), assumed),
+        }
     }
 
     /// Calls `call` until it neither fails with EAGAIN nor with EINTR, waiting in between, `timeout` at most.
@@ -95,7 +97,8 @@ impl Source {
         direction: Direction,
         mut call: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
-        self.attempt(direction, &mut call).unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+        self.attempt(direction, &mut call)
+            .unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// `Pending` until a call is worth trying.
@@ -158,4 +161,3 @@ impl Drop for Source {
         self.close();
     }
 }
-

@@ -85,7 +85,10 @@ pub(super) fn insert_owned(fd: RawFd, assumed: bool) -> Arc<Record> {
     let mut wakes = Vec::new();
     {
         let mut shard = table.shard(fd).lock();
-        let older = shard.slot(fd).replace(Entry { record: record.clone(), users: 0 });
+        let older = shard.slot(fd).replace(Entry {
+            record: record.clone(),
+            users: 0,
+        });
         // The number was closed without a word to us, and used again: those who still wait for what it was
         // are told that it is gone.
         if let Some(older) = older {

@@ -76,7 +76,11 @@ pub(super) fn pollfd(fd: RawFd, direction: Direction) -> libc::pollfd {
         Direction::Read => libc::POLLIN,
         Direction::Write => libc::POLLOUT,
     };
-    libc::pollfd { fd, events, revents: 0 }
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
 }
 
 /// poll(2) until `deadline`, through signals. False when it passed.

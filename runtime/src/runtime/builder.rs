@@ -85,6 +85,7 @@ pub struct Builder<H: Hooks = NoHooks> {
     pub(super) thread_name: String,
     pub(super) on_drop: DropPolicy,
     pub(super) blocking_threads: usize,
+    pub(super) long_turn: Duration,
     pub(super) hooks: H,
 }
 
@@ -97,6 +98,7 @@ impl Builder {
             thread_name: "roving".to_owned(),
             on_drop: DropPolicy::Drain,
             blocking_threads: 512,
+            long_turn: Duration::from_millis(10),
             hooks: NoHooks,
         }
     }
@@ -144,6 +146,14 @@ impl<H: Hooks> Builder<H> {
         self
     }
 
+    /// A worker that has been in one turn (a fiber that has not suspended itself, a poll that has not returned)
+    /// for this long counts as stuck: new work goes to others, which also take what it was given. 10 ms unless
+    /// set. A started fiber waits for its worker however long it takes.
+    pub fn long_turn(mut self, duration: Duration) -> Self {
+        self.long_turn = duration;
+        self
+    }
+
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
         let Self {
@@ -153,6 +163,7 @@ impl<H: Hooks> Builder<H> {
             thread_name,
             on_drop,
             blocking_threads,
+            long_turn,
             hooks: _,
         } = self;
         Builder {
@@ -162,6 +173,7 @@ impl<H: Hooks> Builder<H> {
             thread_name,
             on_drop,
             blocking_threads,
+            long_turn,
             hooks,
         }
     }

@@ -14,7 +14,7 @@ use crate::stack::{Slabs, SlabsConfig, StackClass};
 use std::time::{Duration, Instant};
 
 /// Longer than anybody waits, and short enough to be added to any instant.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Workers, and the fibers on them. Dropping it drains it, unless [`Builder::on_drop`] says otherwise.
 pub struct Runtime {
@@ -54,7 +54,8 @@ impl Runtime {
         let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
         let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
         hub.set_companion(blocking.clone());
-        let monitor = Monitor::start(hub.clone(), &builder.thread_name).map_err(BuildError::System)?;
+        let monitor = Monitor::start(hub.clone(), &builder.thread_name, builder.long_turn)
+            .map_err(BuildError::System)?;
         // From here on, dropping the runtime stops what has been started.
         let mut runtime = Self {
             handle: Handle { hub, blocking },

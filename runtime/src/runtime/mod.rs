@@ -4,10 +4,13 @@ mod blocking;
 mod builder;
 mod future;
 mod handle;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 mod lifecycle;
 mod metrics;
 mod monitor;
 mod scope;
+mod timer;
 
 pub use blocking::{BlockingMetrics, blocking};
 pub use builder::{BuildError, Builder, DropPolicy};
@@ -16,3 +19,4 @@ pub use handle::{FiberBuilder, Handle, SpawnError, SpawnErrorKind, spawn};
 pub use lifecycle::Runtime;
 pub use metrics::{FiberInfo, FiberState, Metrics, WorkerMetrics};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use timer::{Sleep, sleep_future};

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 
 /// Between two samples while workers run.
 const PERIOD: Duration = Duration::from_millis(1);
-/// A turn this long makes a worker stuck.
-const STUCK_AFTER: Duration = Duration::from_millis(2);
 /// A turn this long makes others poll for it.
 const POLL_AFTER: Duration = Duration::from_millis(5);
 /// Samples in a row with every worker asleep before the monitor sleeps too.
@@ -41,6 +39,8 @@ impl Bell {
 }
 
 struct Watch {
+    /// A turn this long makes a worker stuck.
+    long_turn: Duration,
     hub: Arc<Hub>,
     bell: Arc<Bell>,
 }
@@ -53,11 +53,12 @@ struct Seen {
 }
 
 impl Monitor {
-    pub(super) fn start(hub: Arc<Hub>, name: &str) -> std::io::Result<Self> {
+    pub(super) fn start(hub: Arc<Hub>, name: &str, long_turn: Duration) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let rung = bell.clone();
         hub.set_monitor_bell(Box::new(move || rung.ring()));
         let watch = Watch {
+            long_turn,
             hub,
             bell: bell.clone(),
         };
@@ -131,7 +132,7 @@ impl Watch {
                 continue;
             }
             let age = now - seen.since;
-            if age >= STUCK_AFTER {
+            if age >= self.long_turn {
                 remote.stuck.store(true, Ordering::Relaxed);
                 // When its turn ends it should look outside first, and say that it is back.
                 remote.look_now.store(true, Ordering::Relaxed);

@@ -161,6 +161,11 @@ fn submit_from_outside(hub: &Hub, work: Work, class: Class, spread: bool) -> Res
     Ok(())
 }
 
+/// Which worker of `hub` this thread is.
+pub(crate) fn worker_of(hub: &Hub) -> Option<usize> {
+    with_here(|here| (here.hub.id == hub.id).then_some(here.index)).flatten()
+}
+
 /// Calls `f` with the hub of the worker this thread is.
 #[inline]
 pub(crate) fn with_current_hub<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {

@@ -36,6 +36,13 @@ impl<'a> FiberView<'a> {
         unsafe { self.core.with_owned(|owned| owned.embedder = word) };
     }
 
+    /// The addresses of the fiber's C stack: it may use everything from the first up to the second, from which
+    /// it grows down. Zero when it does not run yet, or has ended.
+    pub fn stack_bounds(self) -> (usize, usize) {
+        // SAFETY: as for `word`.
+        unsafe { self.core.with_owned(|owned| owned.bounds) }
+    }
+
     /// The room at the top of the fiber's stack that `Builder::embedder_area` asked for, or `None` when
     /// it asked for none. Its contents are whatever the last fiber of that stack left.
     pub fn area(self) -> Option<NonNull<[u8]>> {

@@ -28,7 +28,7 @@ impl Inbox {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             // SAFETY: not in the inbox yet: the link is ours through the reference we took over.
-            unsafe { core.as_ref().set_next(NonNull::new(head)) };
+            unsafe { Core::set_next(core, NonNull::new(head)) };
             // Release publishes the link; pairs with the acquire of `drain`.
             match self
                 .head
@@ -46,15 +46,15 @@ impl Inbox {
         let mut oldest: Option<NonNull<Core>> = None;
         while let Some(core) = newest {
             // SAFETY: taken from the inbox, so alive and its link ours.
-            newest = unsafe { core.as_ref().next() };
+            newest = unsafe { Core::next(core) };
             // SAFETY: as above.
-            unsafe { core.as_ref().set_next(oldest) };
+            unsafe { Core::set_next(core, oldest) };
             oldest = Some(core);
         }
         let mut moved = 0;
         while let Some(core) = oldest {
             // SAFETY: as above.
-            oldest = unsafe { core.as_ref().next() };
+            oldest = unsafe { Core::next(core) };
             // SAFETY: the count given to `push`.
             let fiber = unsafe { FiberRef::from_raw(core) };
             let class: Class = fiber.class;

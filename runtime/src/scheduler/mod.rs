@@ -26,7 +26,7 @@ mod loom_test;
 #[cfg(not(loom))]
 pub(crate) use build::{build, install_overflow_report};
 #[cfg(not(loom))]
-pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub};
+pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub, worker_of};
 pub use hooks::{FiberView, Hooks, NoHooks};
 pub(crate) use hub::{Hub, Outstanding, Phase};
 pub(crate) use work::{Runnable, Work};

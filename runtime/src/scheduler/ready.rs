@@ -8,14 +8,9 @@ use std::ptr::NonNull;
 pub(super) struct ReadyQueue {
     head: Option<NonNull<Core>>,
     tail: Option<NonNull<Core>>,
-    len: usize,
 }
 
 impl ReadyQueue {
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The fiber that has the longest wait before it.
     pub(super) fn last_id(&self) -> Option<FiberId> {
         // SAFETY: a fiber in the queue is alive.
@@ -26,24 +21,22 @@ impl ReadyQueue {
     pub(super) fn push(&mut self, fiber: FiberRef) {
         let core = fiber.into_raw();
         // SAFETY: the reference we took over makes its link ours.
-        unsafe { core.as_ref().set_next(None) };
+        unsafe { Core::set_next(core, None) };
         match self.tail.replace(core) {
             // SAFETY: a fiber in the queue is alive and its link belongs to the queue.
-            Some(tail) => unsafe { tail.as_ref().set_next(Some(core)) },
+            Some(tail) => unsafe { Core::set_next(tail, Some(core)) },
             None => self.head = Some(core),
         }
-        self.len += 1;
     }
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<FiberRef> {
         let core = self.head?;
         // SAFETY: a fiber in the queue is alive and its link belongs to the queue.
-        self.head = unsafe { core.as_ref().next() };
+        self.head = unsafe { Core::next(core) };
         if self.head.is_none() {
             self.tail = None;
         }
-        self.len -= 1;
         // SAFETY: the count given to `push`.
         Some(unsafe { FiberRef::from_raw(core) })
     }

@@ -123,6 +123,7 @@ impl Pool {
     }
 
     /// How many stacks it keeps.
+    #[cfg(test)]
     pub(crate) fn cached(&self) -> usize {
         self.gauge.load(Ordering::Relaxed)
     }

@@ -116,14 +116,20 @@ impl Barrier {
         if arrivals.broken {
             return Err(BarrierError::Broken);
         }
-        let passed = BarrierPassed { index: arrivals.waiting, parties: self.parties };
+        let passed = BarrierPassed {
+            index: arrivals.waiting,
+            parties: self.parties,
+        };
         if passed.is_leader() {
             self.disband(arrivals, PASSED);
             return Ok(passed);
         }
         arrivals.waiting += 1;
         let patience = Patience::until(deadline, WaitReason::Barrier);
-        let member = Member { barrier: self, party: arrivals.party };
+        let member = Member {
+            barrier: self,
+            party: arrivals.party,
+        };
         let waited = self.waiters.wait(arrivals, (Place::Back, ()), &patience, member);
         match waited {
             Ok(PASSED) => Ok(passed),
@@ -152,7 +158,8 @@ impl Barrier {
     fn disband(&self, mut arrivals: MutexGuard<'_, Arrivals>, code: u32) {
         arrivals.waiting = 0;
         arrivals.party += 1;
-        self.waiters.wake_all(arrivals, |arrivals| &mut arrivals.queue, |()| code);
+        self.waiters
+            .wake_all(arrivals, |arrivals| &mut arrivals.queue, |()| code);
     }
 
     /// Whether it is broken.

@@ -155,7 +155,9 @@ impl Condvar {
         let mut guard = Some(guard);
         let patience = Patience::until(deadline, WaitReason::Condvar);
         let wait = OnceQueued(&mut guard);
-        let waited = self.waiters.wait(self.waiters.lock(), (Place::Back, ()), &patience, wait);
+        let waited = self
+            .waiters
+            .wait(self.waiters.lock(), (Place::Back, ()), &patience, wait);
         let guard = match guard {
             // There was no patience to begin with.
             Some(guard) => guard,
@@ -187,7 +189,8 @@ impl Condvar {
 
     /// Wakes all that wait now.
     pub fn notify_all(&self) {
-        self.waiters.wake_all(self.waiters.lock(), |queue| queue, |()| NOTIFIED);
+        self.waiters
+            .wake_all(self.waiters.lock(), |queue| queue, |()| NOTIFIED);
     }
 }
 

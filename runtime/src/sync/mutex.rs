@@ -121,8 +121,16 @@ impl<T> Mutex<T> {
     /// The guard of a lock that has just been taken, in the error's place if it is poisoned.
     #[inline]
     pub(super) fn guard(&self) -> Result<MutexGuard<'_, T>, MutexGuard<'_, T>> {
-        let guard = MutexGuard { mutex: self, watch: Watch::start(), _not_send: PhantomData };
-        if self.poison.is_set() { Err(guard) } else { Ok(guard) }
+        let guard = MutexGuard {
+            mutex: self,
+            watch: Watch::start(),
+            _not_send: PhantomData,
+        };
+        if self.poison.is_set() {
+            Err(guard)
+        } else {
+            Ok(guard)
+        }
     }
 
     /// Whether a holder has panicked.
@@ -143,7 +151,11 @@ impl<T> Mutex<T> {
         let poisoned = self.poison.is_set();
         // SAFETY: the borrow of the mutex is exclusive.
         let data = self.data.with_mut(|data| unsafe { &mut *data });
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 
     /// The data.
@@ -153,7 +165,11 @@ impl<T> Mutex<T> {
     pub fn into_inner(self) -> Result<T, PoisonError<T>> {
         let poisoned = self.poison.is_set();
         let data = self.data.into_inner();
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 }
 

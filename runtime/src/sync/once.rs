@@ -125,7 +125,11 @@ impl Once {
     /// As above, for an `f` that says whether it has been done; if not, the next one may try, and this one is content.
     #[inline]
     pub(super) fn try_call_once(&self, f: impl FnOnce() -> bool) -> Result<(), OnceError> {
-        if self.progress.is_done() { Ok(()) } else { self.call_slow(f) }
+        if self.progress.is_done() {
+            Ok(())
+        } else {
+            self.call_slow(f)
+        }
     }
 
     #[cold]
@@ -138,7 +142,10 @@ impl Once {
             if self.progress.transition_to_running() {
                 attempt.runner = Some(Runner::current());
                 drop(attempt);
-                let mut running = Running { once: self, done: false };
+                let mut running = Running {
+                    once: self,
+                    done: false,
+                };
                 running.done = f();
                 return Ok(());
             }
@@ -216,6 +223,8 @@ impl Default for Once {
 
 impl std::fmt::Debug for Once {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Once").field("completed", &self.is_completed()).finish_non_exhaustive()
+        f.debug_struct("Once")
+            .field("completed", &self.is_completed())
+            .finish_non_exhaustive()
     }
 }

@@ -168,7 +168,9 @@ impl<T> OnceCell<T> {
     /// See [`SetError`].
     pub fn set(&self, value: T) -> Result<(), SetError<T>> {
         let mut value = Some(value);
-        let called = self.once.call_once(|| self.fill(value.take().expect("called once")));
+        let called = self
+            .once
+            .call_once(|| self.fill(value.take().expect("called once")));
         match (called, value) {
             (Ok(()), None) => Ok(()),
             (Ok(()), Some(value)) => Err(SetError::Occupied(value)),

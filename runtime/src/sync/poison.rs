@@ -16,7 +16,9 @@ pub(super) struct Watch {
 impl Watch {
     #[inline]
     pub(super) fn start() -> Self {
-        Self { was_unwinding: current::is_unwinding() }
+        Self {
+            was_unwinding: current::is_unwinding(),
+        }
     }
 }
 

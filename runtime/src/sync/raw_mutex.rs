@@ -40,7 +40,9 @@ struct Word(AtomicU32);
 enum ToLocked {
     Locked,
     /// Somebody holds it; `queued` says whether others wait already.
-    Held { queued: bool },
+    Held {
+        queued: bool,
+    },
 }
 
 /// What one that lets go of the lock finds.
@@ -59,7 +61,10 @@ impl Word {
     #[inline]
     fn transition_to_locked(&self) -> ToLocked {
         // Acquire pairs with the release of `transition_to_unlocked` and `transition_to_free`.
-        match self.0.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed) {
+        match self
+            .0
+            .compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+        {
             Ok(_) => ToLocked::Locked,
             Err(word) => self.transition_to_locked_beside_waiters(word),
         }
@@ -68,12 +73,17 @@ impl Word {
     fn transition_to_locked_beside_waiters(&self, mut word: u32) -> ToLocked {
         while word & LOCKED == 0 {
             // Acquire: as above.
-            match self.0.compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, word | LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return ToLocked::Locked,
                 Err(now) => word = now,
             }
         }
-        ToLocked::Held { queued: word & QUEUED != 0 }
+        ToLocked::Held {
+            queued: word & QUEUED != 0,
+        }
     }
 
     /// Sets LOCKED, or else QUEUED: then whoever unlocks will take the queue's lock. Under that lock.
@@ -86,7 +96,10 @@ impl Word {
                 (word | QUEUED, ToLocked::Held { queued: true })
             };
             // Acquire: as in `transition_to_locked`.
-            match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return outcome,
                 Err(now) => word = now,
             }
@@ -97,7 +110,10 @@ impl Word {
     #[inline]
     fn transition_to_unlocked(&self) -> ToUnlocked {
         // Release pairs with the acquire of the next one that locks.
-        match self.0.compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed) {
+        match self
+            .0
+            .compare_exchange(LOCKED, 0, Ordering::Release, Ordering::Relaxed)
+        {
             Ok(_) => ToUnlocked::Unlocked,
             Err(word) if word & LOCKED == 0 => ToUnlocked::WasFree,
             Err(_) => ToUnlocked::Queued,
@@ -132,7 +148,10 @@ struct Failures {
 
 impl Failures {
     fn again(self) -> Self {
-        Self { count: self.count + 1, first: self.first.or_else(|| Some(Instant::now())) }
+        Self {
+            count: self.count + 1,
+            first: self.first.or_else(|| Some(Instant::now())),
+        }
     }
 
     /// The clock is only read for one that has failed: not on the way of a lock that goes round smoothly.
@@ -183,7 +202,8 @@ impl RawMutex {
         if self.try_lock() {
             return Ok(());
         }
-        self.lock_slow(&Patience::until(None, WaitReason::Mutex)).map_err(|_| Cancelled)
+        self.lock_slow(&Patience::until(None, WaitReason::Mutex))
+            .map_err(|_| Cancelled)
     }
 
     /// Waits until `deadline` at most (`None`: for ever); true when it was locked.
@@ -211,7 +231,11 @@ impl RawMutex {
     }
 
     pub(super) fn lock_within(&self, deadline: Option<Instant>) -> Result<(), GaveUp> {
-        if self.try_lock() { Ok(()) } else { self.lock_slow(&Patience::until(deadline, WaitReason::Mutex)) }
+        if self.try_lock() {
+            Ok(())
+        } else {
+            self.lock_slow(&Patience::until(deadline, WaitReason::Mutex))
+        }
     }
 
     /// Unlocks it; false when it was not locked.
@@ -273,7 +297,11 @@ impl RawMutex {
         }
         let mut code = NUDGED;
         let choice = queue.choose(|failures| {
-            code = if failures.have_been_enough() { HANDED_OVER } else { NUDGED };
+            code = if failures.have_been_enough() {
+                HANDED_OVER
+            } else {
+                NUDGED
+            };
             Some(code)
         });
         let wake = choice.map(Choice::wake);
@@ -310,6 +338,8 @@ impl Default for RawMutex {
 
 impl std::fmt::Debug for RawMutex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RawMutex").field("locked", &self.is_locked()).finish_non_exhaustive()
+        f.debug_struct("RawMutex")
+            .field("locked", &self.is_locked())
+            .finish_non_exhaustive()
     }
 }

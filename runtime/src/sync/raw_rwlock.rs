@@ -60,7 +60,10 @@ impl Word {
     fn transition_to_held(&self, mode: Mode) -> ToHeld {
         match mode {
             // Acquire pairs with the release of `transition_to_left`.
-            Mode::Write => match self.0.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed) {
+            Mode::Write => match self
+                .0
+                .compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => ToHeld::Held,
                 Err(_) => ToHeld::MustWait,
             },
@@ -69,7 +72,10 @@ impl Word {
                 while word & (WRITER | QUEUED) == 0 {
                     let next = Self::with_reader(word);
                     // Acquire: as above.
-                    match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+                    match self
+                        .0
+                        .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
+                    {
                         Ok(_) => return ToHeld::Held,
                         Err(now) => word = now,
                     }
@@ -82,7 +88,8 @@ impl Word {
     /// # Panics
     /// When there are 2^30 readers: that is a leak of guards.
     fn with_reader(word: u32) -> u32 {
-        word.checked_add(READER).expect("roving: more read guards of one lock than can be counted")
+        word.checked_add(READER)
+            .expect("roving: more read guards of one lock than can be counted")
     }
 
     /// Takes the lock in passing, or sets QUEUED. Under the queue's lock.
@@ -99,7 +106,10 @@ impl Word {
                 _ => (word | QUEUED, ToHeld::MustWait),
             };
             // Acquire: as above.
-            match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return outcome,
                 Err(now) => word = now,
             }
@@ -116,7 +126,11 @@ impl Word {
         // Release pairs with the acquire of the next one that takes it. Acquire, for the one that must grant: it
         // acts for the readers that left before it, whose reads must come before the next writer's writes.
         let before = self.0.fetch_sub(held, Ordering::AcqRel);
-        if before & QUEUED != 0 && before & !QUEUED == held { ToLeft::MustGrant } else { ToLeft::Left }
+        if before & QUEUED != 0 && before & !QUEUED == held {
+            ToLeft::MustGrant
+        } else {
+            ToLeft::Left
+        }
     }
 
     /// Whether a waiter can be given the lock. Under the queue's lock.
@@ -170,7 +184,11 @@ impl RawRwLock {
 
     #[inline]
     pub(super) fn lock(&self, mode: Mode, patience: &Patience) -> Result<(), GaveUp> {
-        if self.try_lock(mode) { Ok(()) } else { self.lock_slow(mode, patience) }
+        if self.try_lock(mode) {
+            Ok(())
+        } else {
+            self.lock_slow(mode, patience)
+        }
     }
 
     #[cfg(test)]
@@ -190,7 +208,9 @@ impl RawRwLock {
         if self.word.transition_to_held_or_queued(mode) == ToHeld::Held {
             return Ok(());
         }
-        self.waiters.wait(queue, (Place::Back, mode), patience, self).map(|_granted| ())
+        self.waiters
+            .wait(queue, (Place::Back, mode), patience, self)
+            .map(|_granted| ())
     }
 
     #[inline]

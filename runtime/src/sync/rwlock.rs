@@ -152,7 +152,8 @@ impl<T> RwLock<T> {
     }
 
     fn lock(&self, mode: Mode, deadline: Option<Instant>) -> Result<(), GaveUp> {
-        self.raw.lock(mode, &Patience::until(deadline, WaitReason::RwLock))
+        self.raw
+            .lock(mode, &Patience::until(deadline, WaitReason::RwLock))
     }
 
     fn read_within(&self, deadline: Option<Instant>) -> Result<Read<'_, T>, LockTimeoutError<Read<'_, T>>> {
@@ -160,21 +161,40 @@ impl<T> RwLock<T> {
         self.read_guard().map_err(LockTimeoutError::Poisoned)
     }
 
-    fn write_within(&self, deadline: Option<Instant>) -> Result<Write<'_, T>, LockTimeoutError<Write<'_, T>>> {
-        self.lock(Mode::Write, deadline).map_err(LockTimeoutError::after)?;
+    fn write_within(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<Write<'_, T>, LockTimeoutError<Write<'_, T>>> {
+        self.lock(Mode::Write, deadline)
+            .map_err(LockTimeoutError::after)?;
         self.write_guard().map_err(LockTimeoutError::Poisoned)
     }
 
     #[inline]
     fn read_guard(&self) -> Result<Read<'_, T>, Read<'_, T>> {
-        let guard = RwLockReadGuard { lock: self, _not_send: PhantomData };
-        if self.poison.is_set() { Err(guard) } else { Ok(guard) }
+        let guard = RwLockReadGuard {
+            lock: self,
+            _not_send: PhantomData,
+        };
+        if self.poison.is_set() {
+            Err(guard)
+        } else {
+            Ok(guard)
+        }
     }
 
     #[inline]
     fn write_guard(&self) -> Result<Write<'_, T>, Write<'_, T>> {
-        let guard = RwLockWriteGuard { lock: self, watch: Watch::start(), _not_send: PhantomData };
-        if self.poison.is_set() { Err(guard) } else { Ok(guard) }
+        let guard = RwLockWriteGuard {
+            lock: self,
+            watch: Watch::start(),
+            _not_send: PhantomData,
+        };
+        if self.poison.is_set() {
+            Err(guard)
+        } else {
+            Ok(guard)
+        }
     }
 
     /// Whether a writer has panicked.
@@ -195,7 +215,11 @@ impl<T> RwLock<T> {
         let poisoned = self.poison.is_set();
         // SAFETY: the borrow of the lock is exclusive.
         let data = self.data.with_mut(|data| unsafe { &mut *data });
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 
     /// The data.
@@ -205,7 +229,11 @@ impl<T> RwLock<T> {
     pub fn into_inner(self) -> Result<T, PoisonError<T>> {
         let poisoned = self.poison.is_set();
         let data = self.data.into_inner();
-        if poisoned { Err(PoisonError::new(data)) } else { Ok(data) }
+        if poisoned {
+            Err(PoisonError::new(data))
+        } else {
+            Ok(data)
+        }
     }
 }
 

@@ -59,7 +59,10 @@ impl Word {
             }
             // Acquire pairs with the release of `transition_to_added`.
             let next = word - (permits << SHIFT);
-            match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return ToTaken::Taken,
                 Err(now) => word = now,
             }
@@ -78,7 +81,10 @@ impl Word {
                 (word - (permits << SHIFT), ToTaken::Taken)
             };
             // Acquire: as above.
-            match self.0.compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return outcome,
                 Err(now) => word = now,
             }
@@ -93,12 +99,23 @@ impl Word {
     fn transition_to_added(&self, permits: usize) -> ToAdded {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            let left = (word >> SHIFT).checked_add(permits).filter(|left| *left <= Semaphore::MAX_PERMITS);
+            let left = (word >> SHIFT)
+                .checked_add(permits)
+                .filter(|left| *left <= Semaphore::MAX_PERMITS);
             let left = left.expect("roving: a semaphore has more permits than it can count");
             let next = left << SHIFT | word & (CLOSED | QUEUED);
             // Release pairs with the acquire of those that take.
-            match self.0.compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return if word & QUEUED != 0 { ToAdded::MustGrant } else { ToAdded::Added },
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => {
+                    return if word & QUEUED != 0 {
+                        ToAdded::MustGrant
+                    } else {
+                        ToAdded::Added
+                    };
+                }
                 Err(now) => word = now,
             }
         }
@@ -240,11 +257,14 @@ impl Semaphore {
     /// See [`AcquireError`].
     #[inline]
     pub fn acquire_many(&self, permits: usize) -> Result<Permit<'_>, AcquireError> {
-        self.acquire_within(permits, None).map_err(|refused| match refused {
-            Refused::Closed => AcquireError::Closed,
-            Refused::GaveUp(GaveUp::Cancelled) => AcquireError::Cancelled,
-            Refused::GaveUp(GaveUp::TimedOut) => unreachable!("a wait without a deadline does not time out"),
-        })
+        self.acquire_within(permits, None)
+            .map_err(|refused| match refused {
+                Refused::Closed => AcquireError::Closed,
+                Refused::GaveUp(GaveUp::Cancelled) => AcquireError::Cancelled,
+                Refused::GaveUp(GaveUp::TimedOut) => {
+                    unreachable!("a wait without a deadline does not time out")
+                }
+            })
     }
 
     /// Takes this many permits if they are there and nobody waits for them.
@@ -254,7 +274,10 @@ impl Semaphore {
     #[inline]
     pub fn try_acquire_many(&self, permits: usize) -> Result<Permit<'_>, TryAcquireError> {
         match self.word.transition_to_taken(permits) {
-            ToTaken::Taken => Ok(Permit { semaphore: self, permits }),
+            ToTaken::Taken => Ok(Permit {
+                semaphore: self,
+                permits,
+            }),
             ToTaken::MustWait => Err(TryAcquireError::NoPermits),
             ToTaken::Closed => Err(TryAcquireError::Closed),
         }
@@ -314,17 +337,21 @@ impl Semaphore {
         permits: usize,
         deadline: Option<Instant>,
     ) -> Result<Permit<'_>, AcquireTimeoutError> {
-        self.acquire_within(permits, deadline).map_err(|refused| match refused {
-            Refused::Closed => AcquireTimeoutError::Closed,
-            Refused::GaveUp(GaveUp::Cancelled) => AcquireTimeoutError::Cancelled,
-            Refused::GaveUp(GaveUp::TimedOut) => AcquireTimeoutError::TimedOut,
-        })
+        self.acquire_within(permits, deadline)
+            .map_err(|refused| match refused {
+                Refused::Closed => AcquireTimeoutError::Closed,
+                Refused::GaveUp(GaveUp::Cancelled) => AcquireTimeoutError::Cancelled,
+                Refused::GaveUp(GaveUp::TimedOut) => AcquireTimeoutError::TimedOut,
+            })
     }
 
     #[inline]
     fn acquire_within(&self, permits: usize, deadline: Option<Instant>) -> Result<Permit<'_>, Refused> {
         match self.word.transition_to_taken(permits) {
-            ToTaken::Taken => Ok(Permit { semaphore: self, permits }),
+            ToTaken::Taken => Ok(Permit {
+                semaphore: self,
+                permits,
+            }),
             ToTaken::Closed => Err(Refused::Closed),
             ToTaken::MustWait => self.acquire_slow(permits, deadline),
         }
@@ -334,13 +361,21 @@ impl Semaphore {
     fn acquire_slow(&self, permits: usize, deadline: Option<Instant>) -> Result<Permit<'_>, Refused> {
         let queue = self.waiters.lock();
         match self.word.transition_to_taken_or_queued(permits) {
-            ToTaken::Taken => return Ok(Permit { semaphore: self, permits }),
+            ToTaken::Taken => {
+                return Ok(Permit {
+                    semaphore: self,
+                    permits,
+                });
+            }
             ToTaken::Closed => return Err(Refused::Closed),
             ToTaken::MustWait => {}
         }
         let patience = Patience::until(deadline, WaitReason::Semaphore);
         match self.waiters.wait(queue, (Place::Back, permits), &patience, self) {
-            Ok(GRANTED) => Ok(Permit { semaphore: self, permits }),
+            Ok(GRANTED) => Ok(Permit {
+                semaphore: self,
+                permits,
+            }),
             Ok(_shut) => Err(Refused::Closed),
             Err(gave_up) => Err(Refused::GaveUp(gave_up)),
         }

@@ -82,7 +82,12 @@ impl Word {
         debug_assert!(code <= u32::MAX >> CODE_SHIFT);
         // Relaxed: the waiter's own writes came to us by the queue's lock, and it sees ours by WOKEN or by
         // that lock. That it sees CHOSEN when it finds our unpark is the release of `Unparker::begin`.
-        match self.0.compare_exchange(WAITING, code << CODE_SHIFT | CHOSEN, Ordering::Relaxed, Ordering::Relaxed) {
+        match self.0.compare_exchange(
+            WAITING,
+            code << CODE_SHIFT | CHOSEN,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        ) {
             Ok(_) => ToChosen::Chosen,
             Err(_) => ToChosen::Taken,
         }
@@ -98,7 +103,10 @@ impl Word {
     /// WAITING to ABORTED, by the waiter.
     fn transition_to_aborted(&self) -> ToAborted {
         // Relaxed: giving up hands nothing over, and who finds itself too late looks again.
-        match self.0.compare_exchange(WAITING, ABORTED, Ordering::Relaxed, Ordering::Relaxed) {
+        match self
+            .0
+            .compare_exchange(WAITING, ABORTED, Ordering::Relaxed, Ordering::Relaxed)
+        {
             Ok(_) => ToAborted::Aborted,
             Err(_) => ToAborted::TooLate,
         }
@@ -123,12 +131,20 @@ pub(super) enum GaveUp {
 impl Patience {
     /// Until `deadline` (`None`: for ever), or until cancelled.
     pub(super) fn until(deadline: Option<Instant>, reason: WaitReason) -> Self {
-        Self { deadline, cancellable: true, reason }
+        Self {
+            deadline,
+            cancellable: true,
+            reason,
+        }
     }
 
     /// Come what may.
     pub(super) const fn endless(reason: WaitReason) -> Self {
-        Self { deadline: None, cancellable: false, reason }
+        Self {
+            deadline: None,
+            cancellable: false,
+            reason,
+        }
     }
 
     /// The same wait, come what may.
@@ -186,7 +202,11 @@ pub(super) struct Choice<'a> {
 
 impl Waiter {
     pub(super) fn new(unparker: Unparker) -> Self {
-        Self { word: Word::new(), unparker: UnsafeCell::new(Some(unparker)), _pin: PhantomPinned }
+        Self {
+            word: Word::new(),
+            unparker: UnsafeCell::new(Some(unparker)),
+            _pin: PhantomPinned,
+        }
     }
 
     /// Ends the wait with `code`, unless it has ended already. Of a fiber that was abandoned where it waits the
@@ -203,7 +223,11 @@ impl Waiter {
                 // SAFETY: the transition is made once, and makes the cell ours.
                 let unparker = self.unparker.with_mut(|unparker| unsafe { (*unparker).take() });
                 let unparker = unparker.expect("a waiter is chosen once");
-                (!unparker.is_abandoned()).then_some(Choice { waiter: self, unparker, code })
+                (!unparker.is_abandoned()).then_some(Choice {
+                    waiter: self,
+                    unparker,
+                    code,
+                })
             }
         }
     }

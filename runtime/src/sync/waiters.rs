@@ -51,7 +51,10 @@ pub(super) enum Place {
 
 impl<D> WaitQueue<D> {
     pub(super) const fn new() -> Self {
-        Self { list: WaitList::new(), next_ticket: 0 }
+        Self {
+            list: WaitList::new(),
+            next_ticket: 0,
+        }
     }
 
     #[inline]
@@ -66,7 +69,11 @@ impl<D> WaitQueue<D> {
 
     /// A node for `waiter`, to be pushed here.
     pub(super) fn node(waiter: NonNull<Waiter>, data: D) -> Node<D> {
-        WaitNode::with_payload(Queued { waiter, ticket: 0, data })
+        WaitNode::with_payload(Queued {
+            waiter,
+            ticket: 0,
+            data,
+        })
     }
 
     /// # Safety
@@ -155,12 +162,16 @@ pub(super) trait Wait<S> {
 impl<S> Waiters<S> {
     #[cfg(not(loom))]
     pub(super) const fn new(guarded: S) -> Self {
-        Self { inner: Mutex::new(guarded) }
+        Self {
+            inner: Mutex::new(guarded),
+        }
     }
 
     #[cfg(loom)]
     pub(super) fn new(guarded: S) -> Self {
-        Self { inner: Mutex::new(guarded) }
+        Self {
+            inner: Mutex::new(guarded),
+        }
     }
 
     #[inline]
@@ -257,7 +268,10 @@ pub(super) struct Wakes {
 impl Wakes {
     #[inline]
     pub(super) fn new() -> Self {
-        Self { begun: [const { Wake::Nothing }; BATCH], len: 0 }
+        Self {
+            begun: [const { Wake::Nothing }; BATCH],
+            len: 0,
+        }
     }
 
     #[inline]

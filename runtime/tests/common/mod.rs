@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A runtime of this many workers. A test that fails must not hang on fibers that wait for the rest of it,
 /// so it is abandoned when it is dropped.
-pub fn runtime(workers: usize) -> Runtime {
+pub(crate) fn runtime(workers: usize) -> Runtime {
     let policy = DropPolicy::Abandon(Duration::from_secs(10));
     Runtime::builder()
         .workers(workers)
@@ -19,15 +19,15 @@ pub fn runtime(workers: usize) -> Runtime {
 
 /// A one-shot event between plain threads and fibers on other workers. Blocks the thread that waits.
 #[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
-    pub fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.0.0.lock().unwrap() = true;
         self.0.1.notify_all();
     }
 
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let opened = self.0.0.lock().unwrap();
         let (opened, _) = self
             .0
@@ -37,7 +37,7 @@ impl Gate {
         assert!(*opened, "the gate did not open within a minute");
     }
 
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         *self.0.0.lock().unwrap()
     }
 }
@@ -45,7 +45,7 @@ impl Gate {
 const CHILD: &str = "ROVING_TEST_CHILD";
 
 /// Runs `body` in a child process, by running the named test of this program again; `None` in the child.
-pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
+pub(crate) fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
     if std::env::var(CHILD).as_deref() == Ok(test) {
         body();
         std::process::exit(0);
@@ -66,24 +66,22 @@ pub fn in_child(test: &str, body: impl FnOnce()) -> Option<Output> {
 }
 
 /// Processor time this process has used.
-pub fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: a valid clock and a place to write to.
-    assert_eq!(
-        unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) },
-        0
-    );
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    assert_eq!(failed, 0);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// A small generator (splitmix64) whose seed tests print.
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -91,7 +89,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 }

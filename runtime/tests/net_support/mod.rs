@@ -64,7 +64,10 @@ pub(crate) fn spawn_waiting<T: Send + 'static>(
     let theirs = flag.clone();
     let fiber = runtime.spawn(move || body(&theirs));
     // In a fiber: on one worker it gets its turn only when the other has parked.
-    runtime.spawn(move || flag.wait()).join().expect("the flag is raised");
+    runtime
+        .spawn(move || flag.wait())
+        .join()
+        .expect("the flag is raised");
     fiber
 }
 
@@ -85,7 +88,10 @@ pub(crate) struct Rng(u64);
 impl Rng {
     /// Seeded by `ROVING_SEED`, or by `default`; the seed is printed.
     pub(crate) fn new(default: u64) -> Self {
-        let seed = std::env::var("ROVING_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(default);
+        let seed = std::env::var("ROVING_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(default);
         eprintln!("ROVING_SEED={seed}");
         Self(seed)
     }
@@ -109,14 +115,30 @@ pub(crate) fn is_child() -> bool {
 /// This test program again, to run one test of its own, for what concerns a whole process.
 pub(crate) fn child(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
-    command.args(["--exact", "--include-ignored", "--nocapture", "--test-threads=1", test]).env(CHILD, "1");
+    command
+        .args([
+            "--exact",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+            test,
+        ])
+        .env(CHILD, "1");
     command
 }
 
 /// Runs `test` in a child process.
 pub(crate) fn run_in_child(test: &str) {
     let output = child(test).output().expect("a child process");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{test} in a child process: {}\n{text}", output.status);
-    assert!(text.contains("1 passed"), "{test} is no test of this program:\n{text}");
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{test} in a child process: {}\n{text}",
+        output.status
+    );
+    assert!(
+        text.contains("1 passed"),
+        "{test} is no test of this program:\n{text}"
+    );
 }

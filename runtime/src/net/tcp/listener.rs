@@ -58,11 +58,17 @@ impl TcpListener {
     }
 
     fn listen(addr: SocketAddr, backlog: i32) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(addr),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
         socket.listen(backlog)?;
-        Ok(Self { io: Io::new(socket.into()) })
+        Ok(Self {
+            io: Io::new(socket.into()),
+        })
     }
 
     /// The next connection, and who made it.
@@ -89,7 +95,9 @@ impl TcpListener {
     /// # Errors
     /// As there; `WouldBlock` when there is no connection.
     pub fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.io.try_run(Direction::Read, accept).map(|accepted| accepted.0)
+        self.io
+            .try_run(Direction::Read, accept)
+            .map(|accepted| accepted.0)
     }
 
     /// The connections, one after another, for ever.
@@ -139,7 +147,9 @@ impl TcpListener {
     /// # Errors
     /// EMFILE; EBADF after [`TcpListener::close`].
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { io: Io::new(self.io.socket().try_clone()?) })
+        Ok(Self {
+            io: Io::new(self.io.socket().try_clone()?),
+        })
     }
 
     /// Takes over a listener of the standard library's.
@@ -148,7 +158,9 @@ impl TcpListener {
     /// It cannot be set to non-blocking mode.
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { io: Io::new(listener) })
+        Ok(Self {
+            io: Io::new(listener),
+        })
     }
 
     /// A listener of the standard library's, in blocking mode.
@@ -165,7 +177,10 @@ impl TcpListener {
 fn accept(listener: &std::net::TcpListener) -> io::Result<Whole<(TcpStream, SocketAddr)>> {
     let (fd, addr) = sys::accept(listener.as_fd())?;
     let addr = addr.as_socket().ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, "the listening socket's address family is not that of TCP")
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the listening socket's address family is not that of TCP",
+        )
     })?;
     Ok(Whole((TcpStream::from_nonblocking(fd.into()), addr)))
 }

@@ -90,13 +90,17 @@ impl TcpStream {
     /// # Errors
     /// As for [`TcpStream::connect`].
     pub fn start_connecting(addr: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(addr),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
         match socket.connect(&addr.into()) {
             Ok(()) => Ok(Self::from_nonblocking(socket.into())),
             // EINTR: it goes on all the same.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
-                Ok(Self { io: Io::connecting(socket.into()) })
-            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => Ok(Self {
+                io: Io::connecting(socket.into()),
+            }),
             Err(error) => Err(error),
         }
     }
@@ -118,7 +122,9 @@ impl TcpStream {
     /// # Errors
     /// As [`TcpStream::read`].
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.run(Direction::Read, |stream| stream.peek(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Read, |stream| stream.peek(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// Ends one direction, or both, for both sides and all clones.

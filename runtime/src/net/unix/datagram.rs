@@ -67,7 +67,9 @@ impl UnixDatagram {
     /// # Panics
     /// In a stackless future, when it would have to wait.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.run(Direction::Read, |socket| socket.recv_from(buf).map(Whole)).map(|received| received.0)
+        self.io
+            .run(Direction::Read, |socket| socket.recv_from(buf).map(Whole))
+            .map(|received| received.0)
     }
 
     /// As [`UnixDatagram::recv_from`], without the sender.
@@ -75,7 +77,9 @@ impl UnixDatagram {
     /// # Errors
     /// As there.
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.run(Direction::Read, |socket| socket.recv(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Read, |socket| socket.recv(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// Sends a datagram, waiting while the receiver has no room for it.
@@ -87,7 +91,9 @@ impl UnixDatagram {
     /// # Panics
     /// In a stackless future, when it would have to wait.
     pub fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.io.run(Direction::Write, |socket| socket.send(buf).map(Whole)).map(|count| count.0)
+        self.io
+            .run(Direction::Write, |socket| socket.send(buf).map(Whole))
+            .map(|count| count.0)
     }
 
     /// As [`UnixDatagram::send`], to the socket at `path`.

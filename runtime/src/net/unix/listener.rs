@@ -70,7 +70,9 @@ impl UnixListener {
     /// # Errors
     /// As there, but for timeouts and cancellation.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(UnixStream, SocketAddr)>> {
-        self.io.poll_run(Direction::Read, cx, accept).map_ok(|accepted| accepted.0)
+        self.io
+            .poll_run(Direction::Read, cx, accept)
+            .map_ok(|accepted| accepted.0)
     }
 
     /// As [`UnixListener::accept`], but never waits.
@@ -78,7 +80,9 @@ impl UnixListener {
     /// # Errors
     /// As there; `WouldBlock` when there is no connection.
     pub fn try_accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        self.io.try_run(Direction::Read, accept).map(|accepted| accepted.0)
+        self.io
+            .try_run(Direction::Read, accept)
+            .map(|accepted| accepted.0)
     }
 
     /// For how long an accept may wait; `None`: for ever.
@@ -107,7 +111,9 @@ impl UnixListener {
     /// # Errors
     /// EMFILE; EBADF after [`UnixListener::close`].
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { io: Io::new(self.io.socket().try_clone()?) })
+        Ok(Self {
+            io: Io::new(self.io.socket().try_clone()?),
+        })
     }
 
     /// Takes over a listener of the standard library's.
@@ -116,7 +122,9 @@ impl UnixListener {
     /// It cannot be set to non-blocking mode.
     pub fn from_std(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self { io: Io::new(listener) })
+        Ok(Self {
+            io: Io::new(listener),
+        })
     }
 
     /// A listener of the standard library's, in blocking mode.
@@ -137,7 +145,10 @@ fn accept(listener: &std::os::unix::net::UnixListener) -> io::Result<Whole<(Unix
 
 fn to_std(addr: &SockAddr) -> io::Result<SocketAddr> {
     if !addr.is_unix() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the listening socket is no Unix socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the listening socket is no Unix socket",
+        ));
     }
     match addr.as_abstract_namespace() {
         Some(name) => SocketAddr::from_abstract_name(name),

@@ -74,7 +74,12 @@ impl UnixStream {
                 let path: Vec<u8> = std::iter::once(0).chain(name.iter().copied()).collect();
                 SockAddr::unix(OsStr::from_bytes(&path))?
             }
-            (None, None) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "the address has no name")),
+            (None, None) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the address has no name",
+                ));
+            }
         };
         Self::connect_to(&sock_addr, None)
     }
@@ -99,7 +104,10 @@ impl UnixStream {
     /// EMFILE, ENFILE, ENOMEM.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = Socket::pair(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        Ok((Self::from_nonblocking(one.into()), Self::from_nonblocking(other.into())))
+        Ok((
+            Self::from_nonblocking(one.into()),
+            Self::from_nonblocking(other.into()),
+        ))
     }
 
     pub(super) fn from_nonblocking(stream: std::os::unix::net::UnixStream) -> Self {

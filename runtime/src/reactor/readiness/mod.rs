@@ -51,9 +51,19 @@ struct Queue {
 
 impl<R: Registration> Readiness<R> {
     pub(super) fn new(assumed: bool, registration: R) -> Self {
-        let queue = || Queue { nodes: WaitList::new(), future: None };
-        let side = Side { queues: [queue(), queue()], waiting: 0, registration };
-        Self { word: ReadyWord::new(assumed), side: Mutex::new(side) }
+        let queue = || Queue {
+            nodes: WaitList::new(),
+            future: None,
+        };
+        let side = Side {
+            queues: [queue(), queue()],
+            waiting: 0,
+            registration,
+        };
+        Self {
+            word: ReadyWord::new(assumed),
+            side: Mutex::new(side),
+        }
     }
 
     #[inline]
@@ -139,7 +149,11 @@ impl<R: Registration> Readiness<R> {
                 Left::Early => return Err(error),
             }
         }
-        if self.load().is_closed() { Err(WaitError::Closed) } else { Ok(()) }
+        if self.load().is_closed() {
+            Err(WaitError::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// As [`Readiness::wait`], for a stackless future: `Pending` once its waker is noted, in place of any

@@ -76,10 +76,20 @@ pub(crate) struct Event {
 }
 
 impl Event {
-    pub(crate) const READ: Event =
-        Event { read: true, write: false, read_closed: false, write_closed: false, urgent: false };
-    pub(crate) const WRITE: Event =
-        Event { read: false, write: true, read_closed: false, write_closed: false, urgent: false };
+    pub(crate) const READ: Event = Event {
+        read: true,
+        write: false,
+        read_closed: false,
+        write_closed: false,
+        urgent: false,
+    };
+    pub(crate) const WRITE: Event = Event {
+        read: false,
+        write: true,
+        read_closed: false,
+        write_closed: false,
+        urgent: false,
+    };
 
     fn bits(self) -> u64 {
         let bits = [
@@ -89,7 +99,9 @@ impl Event {
             (self.write_closed, WRITE_CLOSED),
             (self.urgent, URGENT),
         ];
-        bits.into_iter().filter(|(set, _)| *set).fold(0, |word, (_, bit)| word | bit)
+        bits.into_iter()
+            .filter(|(set, _)| *set)
+            .fold(0, |word, (_, bit)| word | bit)
     }
 
     /// Whether it is news for those who wait for `direction`.
@@ -155,7 +167,10 @@ impl ReadyWord {
             let next = (word | bits).wrapping_add(TICK);
             // Release pairs with the acquire of `load`; acquire keeps the waiters' list, looked at next,
             // from being looked at before (its lock does so as well).
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
@@ -164,7 +179,12 @@ impl ReadyWord {
 
     /// A call made after `seen` was loaded brought `proof`.
     #[inline]
-    pub(super) fn transition_to_unready(&self, seen: Snapshot, direction: Direction, proof: Proof) -> ToUnready {
+    pub(super) fn transition_to_unready(
+        &self,
+        seen: Snapshot,
+        direction: Direction,
+        proof: Proof,
+    ) -> ToUnready {
         let clear = match proof {
             Proof::Refused => direction.all(),
             Proof::Short if seen.0 & URGENT != 0 => return ToUnready::StillReady,
@@ -178,7 +198,10 @@ impl ReadyWord {
             }
             let next = word & !clear;
             // AcqRel: nobody reads through it; it keeps the failed call before and the wait after it.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) if next & direction.all() == 0 => return ToUnready::Unready,
                 Ok(_) => return ToUnready::StillReady,
                 Err(now) => word = now,
@@ -219,6 +242,9 @@ impl std::fmt::Debug for Snapshot {
             (URGENT, "urgent"),
             (CLOSED, "closed"),
         ];
-        names.iter().filter(|(bit, _)| self.0 & bit != 0).try_for_each(|(_, name)| write!(f, "|{name}"))
+        names
+            .iter()
+            .filter(|(bit, _)| self.0 & bit != 0)
+            .try_for_each(|(_, name)| write!(f, "|{name}"))
     }
 }

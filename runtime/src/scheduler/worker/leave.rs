@@ -4,6 +4,7 @@ use super::{Next, Worker};
 use crate::fiber::options::Class;
 use crate::fiber::{self, FiberRef, Refusal};
 use crate::loom::sync::atomic::{Ordering, fence};
+use crate::scheduler::home::Owner;
 use crate::scheduler::hooks::Hooks;
 
 impl<H: Hooks> Worker<H> {
@@ -18,7 +19,7 @@ impl<H: Hooks> Worker<H> {
                 drop(work);
             }
         }
-        self.with_owner(|owner| owner.clear_next());
+        self.with_owner(Owner::clear_next);
         while let Some(Next::Resume(fiber)) = self
             .pop_ready(Class::Normal)
             .or_else(|| self.pop_ready(Class::Background))

@@ -156,7 +156,7 @@ impl<H: Hooks> Worker<H> {
         let due = self.clock.turn();
         if due || self.remote().look_now.load(Ordering::Relaxed) {
             self.look();
-            if let Some(work) = self.from_injector(Class::Normal) {
+            if let Some(work) = self.take_injected(Class::Normal) {
                 return Some(Next::Start(work));
             }
         }
@@ -178,7 +178,7 @@ impl<H: Hooks> Worker<H> {
             }
         }
         self.of_class(Class::Normal)
-            .or_else(|| self.from_injector(Class::Normal).map(Next::Start))
+            .or_else(|| self.take_injected(Class::Normal).map(Next::Start))
             .or_else(|| self.of_class(Class::Background))
     }
 
@@ -222,7 +222,7 @@ impl<H: Hooks> Worker<H> {
         None
     }
 
-    fn from_injector(&mut self, class: Class) -> Option<Work> {
+    fn take_injected(&mut self, class: Class) -> Option<Work> {
         if class == Class::Background && !self.starts_background() {
             return None;
         }

@@ -1,7 +1,7 @@
 //! Starting, resuming and ending fibers; polling futures.
 
 use super::Worker;
-use crate::context::Switched;
+use crate::context::{StackMemory, Switched};
 use crate::fiber::state::ToActive;
 use crate::fiber::{self, Core, Directive, FiberRef, Home, Refusal, current};
 use crate::loom::sync::atomic::Ordering;
@@ -38,8 +38,14 @@ impl<H: Hooks> Worker<H> {
             }
         };
         let area = stack.embedder_area();
+        let bounds = (stack.usable_limit(), stack.base());
         // SAFETY: this worker is its home from here on, and the fiber does not run yet.
-        unsafe { fiber.with_owned(|owned| owned.area = (!area.is_empty()).then_some(area)) };
+        unsafe {
+            fiber.with_owned(|owned| {
+                owned.area = (!area.is_empty()).then_some(area);
+                owned.bounds = bounds;
+            });
+        }
         // SAFETY: the right to start it is ours, and it is only resumed here.
         let context = unsafe { fiber::mount(&fiber, stack) };
         // SAFETY: this is the home worker's loop.
@@ -130,6 +136,7 @@ impl<H: Hooks> Worker<H> {
                     self.home.change_live(-1);
                 }
                 owned.area = None;
+                owned.bounds = (0, 0);
                 owned.enrolled.take()
             })
         };

@@ -47,10 +47,10 @@ impl<H: Hooks> Worker<H> {
             self.searching = true;
         }
         let found = self
-            .from_injector(Class::Normal)
+            .take_injected(Class::Normal)
             .or_else(|| self.rob(Class::Normal))
             .or_else(|| {
-                self.from_injector(Class::Background)
+                self.take_injected(Class::Background)
                     .or_else(|| self.rob(Class::Background))
             })?;
         self.stop_searching();

@@ -16,7 +16,11 @@ pub(super) struct Buffer<T> {
 
 impl<T> Buffer<T> {
     pub(super) const fn new() -> Self {
-        Self { front: VecDeque::new(), full: VecDeque::new(), back: VecDeque::new() }
+        Self {
+            front: VecDeque::new(),
+            full: VecDeque::new(),
+            back: VecDeque::new(),
+        }
     }
 
     #[inline]

@@ -78,7 +78,14 @@ pub(super) struct CaseOf<'a, T> {
 
 impl<'a, T> CaseOf<'a, T> {
     pub(super) fn new(side: Side, channel: &'a Channel<T>, value: Option<T>) -> Self {
-        Self { side, channel, guard: None, slot: Slot::new(value), node: None, live: true }
+        Self {
+            side,
+            channel,
+            guard: None,
+            slot: Slot::new(value),
+            node: None,
+            live: true,
+        }
     }
 
     /// # Safety

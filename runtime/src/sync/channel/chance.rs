@@ -46,6 +46,9 @@ mod test {
             }
         }
         // 2,000 are expected of each, with a deviation of 37.
-        assert!(counts.iter().flatten().all(|count| (1750..2250).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().flatten().all(|count| (1750..2250).contains(count)),
+            "{counts:?}"
+        );
     }
 }

@@ -202,13 +202,19 @@ impl<T> Channel<T> {
             Sending::MustWait(value) => value,
         };
         let slot = Slot::new(Some(value));
-        let waited = self.shared.wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Send);
+        let waited = self
+            .shared
+            .wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Send);
         let failure = match waited {
             Ok(code) if !Transferred::from_code(code).closed => return Ok(()),
             Ok(_closed) => Failure::Closed,
             Err(gave_up) => Failure::GaveUp(gave_up),
         };
-        Err((failure, slot.into_inner().expect("a value that was not sent is still here")))
+        Err((
+            failure,
+            slot.into_inner()
+                .expect("a value that was not sent is still here"),
+        ))
     }
 
     /// Sends without waiting.
@@ -239,7 +245,9 @@ impl<T> Channel<T> {
             Receiving::MustWait => {}
         }
         let slot = Slot::new(None);
-        let waited = self.shared.wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Recv);
+        let waited = self
+            .shared
+            .wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Recv);
         match waited {
             Ok(code) if !Transferred::from_code(code).closed => {
                 Ok(slot.into_inner().expect("a receiver that was woken has a value"))
@@ -270,8 +278,10 @@ impl<T> Channel<T> {
             return false;
         }
         // Nobody queues up any more, so the second batch of wakes may look at the queues anew.
-        self.shared.wake_all(state, |state| &mut state.receivers, Party::closed);
-        self.shared.wake_all(self.lock(), |state| &mut state.senders, Party::closed);
+        self.shared
+            .wake_all(state, |state| &mut state.receivers, Party::closed);
+        self.shared
+            .wake_all(self.lock(), |state| &mut state.senders, Party::closed);
         true
     }
 

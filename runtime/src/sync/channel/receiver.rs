@@ -25,11 +25,15 @@ impl<T> Receiver<T> {
     /// See [`RecvError`].
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.channel.recv(&Patience::until(None, WaitReason::Recv)).map_err(|failure| match failure {
-            Failure::Closed => RecvError::Closed,
-            Failure::GaveUp(GaveUp::Cancelled) => RecvError::Cancelled,
-            Failure::GaveUp(GaveUp::TimedOut) => unreachable!("a wait without a deadline does not time out"),
-        })
+        self.channel
+            .recv(&Patience::until(None, WaitReason::Recv))
+            .map_err(|failure| match failure {
+                Failure::Closed => RecvError::Closed,
+                Failure::GaveUp(GaveUp::Cancelled) => RecvError::Cancelled,
+                Failure::GaveUp(GaveUp::TimedOut) => {
+                    unreachable!("a wait without a deadline does not time out")
+                }
+            })
     }
 
     /// Receives a value if that can be done without waiting.
@@ -61,11 +65,13 @@ impl<T> Receiver<T> {
     }
 
     fn recv_within(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
-        self.channel.recv(&Patience::until(deadline, WaitReason::Recv)).map_err(|failure| match failure {
-            Failure::Closed => RecvTimeoutError::Closed,
-            Failure::GaveUp(GaveUp::Cancelled) => RecvTimeoutError::Cancelled,
-            Failure::GaveUp(GaveUp::TimedOut) => RecvTimeoutError::TimedOut,
-        })
+        self.channel
+            .recv(&Patience::until(deadline, WaitReason::Recv))
+            .map_err(|failure| match failure {
+                Failure::Closed => RecvTimeoutError::Closed,
+                Failure::GaveUp(GaveUp::Cancelled) => RecvTimeoutError::Cancelled,
+                Failure::GaveUp(GaveUp::TimedOut) => RecvTimeoutError::TimedOut,
+            })
     }
 
     /// The values that come, until the channel is closed and drained, or the calling fiber is cancelled.
@@ -117,7 +123,9 @@ impl<T> Receiver<T> {
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         self.channel.add(Side::Recv);
-        Self { channel: self.channel.clone() }
+        Self {
+            channel: self.channel.clone(),
+        }
     }
 }
 
@@ -129,7 +137,10 @@ impl<T> Drop for Receiver<T> {
 
 impl<T> std::fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receiver").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("Receiver")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }
 

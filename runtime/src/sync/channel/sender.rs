@@ -25,11 +25,15 @@ impl<T> Sender<T> {
     /// See [`SendError`]; the value comes back, and has not been received.
     #[inline]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.channel.send(value, &Patience::until(None, WaitReason::Send)).map_err(|(failure, value)| match failure {
-            Failure::Closed => SendError::Closed(value),
-            Failure::GaveUp(GaveUp::Cancelled) => SendError::Cancelled(value),
-            Failure::GaveUp(GaveUp::TimedOut) => unreachable!("a wait without a deadline does not time out"),
-        })
+        self.channel
+            .send(value, &Patience::until(None, WaitReason::Send))
+            .map_err(|(failure, value)| match failure {
+                Failure::Closed => SendError::Closed(value),
+                Failure::GaveUp(GaveUp::Cancelled) => SendError::Cancelled(value),
+                Failure::GaveUp(GaveUp::TimedOut) => {
+                    unreachable!("a wait without a deadline does not time out")
+                }
+            })
     }
 
     /// Sends a value if that can be done without waiting.
@@ -61,7 +65,9 @@ impl<T> Sender<T> {
     }
 
     fn send_within(&self, value: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
-        let sent = self.channel.send(value, &Patience::until(deadline, WaitReason::Send));
+        let sent = self
+            .channel
+            .send(value, &Patience::until(deadline, WaitReason::Send));
         sent.map_err(|(failure, value)| match failure {
             Failure::Closed => SendTimeoutError::Closed(value),
             Failure::GaveUp(GaveUp::Cancelled) => SendTimeoutError::Cancelled(value),
@@ -109,7 +115,9 @@ impl<T> Sender<T> {
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
         self.channel.add(Side::Send);
-        Self { channel: self.channel.clone() }
+        Self {
+            channel: self.channel.clone(),
+        }
     }
 }
 
@@ -121,6 +129,9 @@ impl<T> Drop for Sender<T> {
 
 impl<T> std::fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sender").field("len", &self.len()).field("capacity", &self.capacity()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("len", &self.len())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }

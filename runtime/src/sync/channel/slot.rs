@@ -67,7 +67,10 @@ pub(super) struct Transferred {
 
 impl Transferred {
     pub(super) fn from_code(code: u32) -> Self {
-        Self { index: code >> 1, closed: code & 1 != 0 }
+        Self {
+            index: code >> 1,
+            closed: code & 1 != 0,
+        }
     }
 }
 
@@ -76,7 +79,10 @@ impl<T> Party<T> {
     pub(super) const MAX_INDEX: u32 = (1 << 29) - 1;
 
     pub(super) fn new(slot: &Slot<T>, index: u32) -> Self {
-        Self { slot: NonNull::from(slot), index }
+        Self {
+            slot: NonNull::from(slot),
+            index,
+        }
     }
 
     #[inline]

@@ -38,7 +38,10 @@ fn one_that_gives_up_breaks_it_for_all() {
     assert_eq!(barrier.wait_timeout(LONG), Err(BarrierError::Broken));
     barrier.reset();
     assert!(!barrier.is_broken());
-    assert_eq!(barrier.wait_deadline(std::time::Instant::now()), Err(BarrierError::TimedOut));
+    assert_eq!(
+        barrier.wait_deadline(std::time::Instant::now()),
+        Err(BarrierError::TimedOut)
+    );
 }
 
 #[test]

@@ -85,7 +85,9 @@ fn poison_shows_after_the_wait() {
                 panic!("half way");
             });
         });
-        let Err(ConditionError::Poisoned(guard)) = changed.wait(guard) else { panic!("it is poisoned") };
+        let Err(ConditionError::Poisoned(guard)) = changed.wait(guard) else {
+            panic!("it is poisoned")
+        };
         assert!(mutex.try_lock().is_err());
         drop(guard);
     });

@@ -34,8 +34,14 @@ fn try_lock_does_not_wait() {
 fn a_timeout_leaves_nothing_behind() {
     let mutex = Mutex::new(());
     let guard = mutex.lock().unwrap();
-    assert!(matches!(mutex.lock_timeout(SHORT), Err(LockTimeoutError::TimedOut)));
-    assert!(matches!(mutex.lock_deadline(std::time::Instant::now()), Err(LockTimeoutError::TimedOut)));
+    assert!(matches!(
+        mutex.lock_timeout(SHORT),
+        Err(LockTimeoutError::TimedOut)
+    ));
+    assert!(matches!(
+        mutex.lock_deadline(std::time::Instant::now()),
+        Err(LockTimeoutError::TimedOut)
+    ));
     assert!(!mutex.raw.has_waiters());
     drop(guard);
     assert!(!mutex.raw.is_locked());
@@ -66,11 +72,16 @@ fn a_panic_poisons() {
         panic!("half way");
     });
     assert!(mutex.is_poisoned());
-    let Err(LockError::Poisoned(guard)) = mutex.lock() else { panic!("it is poisoned") };
+    let Err(LockError::Poisoned(guard)) = mutex.lock() else {
+        panic!("it is poisoned")
+    };
     assert_eq!(*guard, 2);
     drop(guard);
     assert!(matches!(mutex.try_lock(), Err(TryLockError::Poisoned(_))));
-    assert!(matches!(mutex.lock_timeout(LONG), Err(LockTimeoutError::Poisoned(_))));
+    assert!(matches!(
+        mutex.lock_timeout(LONG),
+        Err(LockTimeoutError::Poisoned(_))
+    ));
     assert_eq!(*mutex.get_mut().unwrap_err().into_inner(), 2);
     mutex.clear_poison();
     assert_eq!(*mutex.lock().unwrap(), 2);
@@ -127,7 +138,10 @@ fn a_raw_mutex_is_unlocked_once() {
         let unlocked: usize = thread::scope(|s| {
             let waiter = s.spawn(|| lock.lock_until(Some(std::time::Instant::now() + SHORT)));
             let unlockers: Vec<_> = (0..2).map(|_| s.spawn(|| usize::from(lock.unlock()))).collect();
-            let unlocked: usize = unlockers.into_iter().map(|unlocker| unlocker.join().unwrap()).sum();
+            let unlocked: usize = unlockers
+                .into_iter()
+                .map(|unlocker| unlocker.join().unwrap())
+                .sum();
             unlocked - usize::from(waiter.join().unwrap().unwrap())
         });
         assert_eq!(unlocked, usize::from(!lock.is_locked()));

@@ -84,11 +84,17 @@ fn readers_behind_a_writer_that_gives_up_go_on() {
 fn timeouts() {
     let lock = RwLock::new(());
     let reader = lock.read().unwrap();
-    assert!(matches!(lock.write_timeout(SHORT), Err(LockTimeoutError::TimedOut)));
+    assert!(matches!(
+        lock.write_timeout(SHORT),
+        Err(LockTimeoutError::TimedOut)
+    ));
     drop(lock.read_timeout(SHORT).unwrap());
     drop(reader);
     let writer = lock.write_deadline(std::time::Instant::now() + LONG).unwrap();
-    assert!(matches!(lock.read_deadline(std::time::Instant::now()), Err(LockTimeoutError::TimedOut)));
+    assert!(matches!(
+        lock.read_deadline(std::time::Instant::now()),
+        Err(LockTimeoutError::TimedOut)
+    ));
     drop(writer);
     drop(lock.try_write().unwrap());
 }
@@ -106,7 +112,9 @@ fn only_writers_poison() {
         panic!("half way");
     });
     assert!(lock.is_poisoned());
-    let Err(LockError::Poisoned(guard)) = lock.read() else { panic!("it is poisoned") };
+    let Err(LockError::Poisoned(guard)) = lock.read() else {
+        panic!("it is poisoned")
+    };
     drop(guard);
     assert!(matches!(lock.try_write(), Err(TryLockError::Poisoned(_))));
     assert_eq!(*lock.get_mut().unwrap_err().into_inner(), 1);

@@ -70,7 +70,9 @@ fn closing() {
     let semaphore = Semaphore::new(1);
     let permit = semaphore.acquire().unwrap();
     thread::scope(|s| {
-        let waiters: Vec<_> = (0..40).map(|_| s.spawn(|| semaphore.acquire().map(drop))).collect();
+        let waiters: Vec<_> = (0..40)
+            .map(|_| s.spawn(|| semaphore.acquire().map(drop)))
+            .collect();
         until(|| semaphore.waiting() == 40);
         assert!(semaphore.close());
         for waiter in waiters {
@@ -82,7 +84,10 @@ fn closing() {
     drop(permit);
     assert_eq!(semaphore.available_permits(), 1);
     assert!(matches!(semaphore.try_acquire(), Err(TryAcquireError::Closed)));
-    assert!(matches!(semaphore.acquire_timeout(LONG), Err(AcquireTimeoutError::Closed)));
+    assert!(matches!(
+        semaphore.acquire_timeout(LONG),
+        Err(AcquireTimeoutError::Closed)
+    ));
 }
 
 #[test]
@@ -90,7 +95,10 @@ fn counting() {
     let semaphore = Semaphore::new(3);
     let permit = semaphore.try_acquire_many(2).unwrap();
     assert_eq!((permit.permits(), semaphore.available_permits()), (2, 1));
-    assert!(matches!(semaphore.acquire_many_deadline(2, std::time::Instant::now()), Err(AcquireTimeoutError::TimedOut)));
+    assert!(matches!(
+        semaphore.acquire_many_deadline(2, std::time::Instant::now()),
+        Err(AcquireTimeoutError::TimedOut)
+    ));
     drop(permit);
     semaphore.acquire_many(2).unwrap().forget();
     assert_eq!(semaphore.available_permits(), 1);
@@ -107,5 +115,8 @@ fn more_permits_than_can_be_counted() {
     assert_eq!(semaphore.available_permits(), Semaphore::MAX_PERMITS);
     panics(|| _ = Semaphore::new(Semaphore::MAX_PERMITS + 1));
     // More than there can ever be: refused for now, not taken for few.
-    assert!(matches!(semaphore.try_acquire_many(usize::MAX), Err(TryAcquireError::NoPermits)));
+    assert!(matches!(
+        semaphore.try_acquire_many(usize::MAX),
+        Err(TryAcquireError::NoPermits)
+    ));
 }

@@ -56,7 +56,9 @@ fn calls(f: impl Fn() + Send + Sync + 'static) -> Waker {
 #[test]
 fn first_in_first_out_and_what_gave_up_is_passed_over() {
     let queue = Queue::new(WaitQueue::new());
-    let standing: Vec<_> = (0..4).map(|data| Standing::new(&queue, data, Waker::noop().clone())).collect();
+    let standing: Vec<_> = (0..4)
+        .map(|data| Standing::new(&queue, data, Waker::noop().clone()))
+        .collect();
     assert!(standing[1].waiter.give_up().is_none());
     for expected in [0, 2, 3] {
         let mut guard = queue.lock();
@@ -77,7 +79,9 @@ fn first_in_first_out_and_what_gave_up_is_passed_over() {
 #[test]
 fn who_is_not_served_keeps_those_behind_waiting() {
     let queue = Queue::new(WaitQueue::new());
-    let _standing: Vec<_> = (0..2).map(|data| Standing::new(&queue, data, Waker::noop().clone())).collect();
+    let _standing: Vec<_> = (0..2)
+        .map(|data| Standing::new(&queue, data, Waker::noop().clone()))
+        .collect();
     assert!(queue.lock().choose(|data| (*data == 1).then_some(0)).is_none());
     assert!(queue.lock().choose(|data| (*data == 0).then_some(0)).is_some());
 }
@@ -94,14 +98,20 @@ fn waking_all_ends_with_the_last_that_waited_when_it_began() {
             let waker = calls(move || {
                 woken.fetch_add(1, SeqCst);
                 let waker = Waker::noop().clone();
-                late.lock().unwrap().push(SendStanding(Standing::new(&QUEUE, 0, waker)));
+                late.lock()
+                    .unwrap()
+                    .push(SendStanding(Standing::new(&QUEUE, 0, waker)));
             });
             Standing::new(&QUEUE, 0, waker)
         })
         .collect();
     QUEUE.wake_all(QUEUE.lock(), |queue| queue, |_| 3);
     assert_eq!(woken.load(SeqCst), 50);
-    assert!(standing.iter().all(|standing| standing.ended() == Some(Ended::Woken(3))));
+    assert!(
+        standing
+            .iter()
+            .all(|standing| standing.ended() == Some(Ended::Woken(3)))
+    );
     let late = std::mem::take(&mut *late.lock().unwrap());
     assert_eq!(late.len(), 50);
     assert!(late.iter().all(|standing| standing.0.ended().is_none()));

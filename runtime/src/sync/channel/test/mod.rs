@@ -3,8 +3,8 @@
 mod select;
 
 use super::{
-    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError, bounded, rendezvous,
-    unbounded,
+    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError, bounded,
+    rendezvous, unbounded,
 };
 use crate::sync::test::{LONG, SHORT, until};
 use std::sync::Arc;
@@ -37,7 +37,10 @@ fn as_many_as_there_is_room_for() {
     assert!(sender.is_empty() && receiver.is_empty());
     assert_eq!(unbounded::<()>().0.capacity(), None);
     // Takes no memory before there are values.
-    assert_eq!(bounded::<[u8; 4096]>(usize::MAX - 1).0.capacity(), Some(usize::MAX - 1));
+    assert_eq!(
+        bounded::<[u8; 4096]>(usize::MAX - 1).0.capacity(),
+        Some(usize::MAX - 1)
+    );
 }
 
 #[test]
@@ -75,9 +78,18 @@ fn timeouts_hand_the_value_back() {
     let (sender, receiver) = rendezvous::<String>();
     let sent = sender.send_timeout("back".to_owned(), SHORT);
     assert_eq!(sent, Err(SendTimeoutError::TimedOut("back".to_owned())));
-    assert_eq!(sender.send_deadline("too".to_owned(), Instant::now()).unwrap_err().into_inner(), "too");
+    assert_eq!(
+        sender
+            .send_deadline("too".to_owned(), Instant::now())
+            .unwrap_err()
+            .into_inner(),
+        "too"
+    );
     assert_eq!(receiver.recv_timeout(SHORT), Err(RecvTimeoutError::TimedOut));
-    assert_eq!(receiver.recv_deadline(Instant::now()), Err(RecvTimeoutError::TimedOut));
+    assert_eq!(
+        receiver.recv_deadline(Instant::now()),
+        Err(RecvTimeoutError::TimedOut)
+    );
     assert_eq!(sender.waiting(), (0, 0));
     thread::scope(|s| {
         s.spawn(|| sender.send_timeout("there".to_owned(), LONG).unwrap());
@@ -92,7 +104,14 @@ fn closing_ends_all_waits_and_leaves_what_is_in_the_buffer() {
     sender.send(0).unwrap();
     sender.send(1).unwrap();
     thread::scope(|s| {
-        let senders: Vec<_> = (2..40).map(|value| s.spawn({ let sender = &sender; move || sender.send(value) })).collect();
+        let senders: Vec<_> = (2..40)
+            .map(|value| {
+                s.spawn({
+                    let sender = &sender;
+                    move || sender.send(value)
+                })
+            })
+            .collect();
         let receivers: Vec<_> = (0..40).map(|_| s.spawn(|| none_comes.recv())).collect();
         until(|| sender.waiting().0 == 38 && none_comes.waiting().1 == 40);
         assert!(receiver.close() && none_comes.close());
@@ -143,7 +162,9 @@ fn with_the_last_receiver_goes_what_it_could_have_received() {
         drop(receiver);
         assert_eq!(Arc::strong_count(&value), 4);
         drop(other);
-        let SendError::Closed(back) = waiting.join().unwrap().unwrap_err() else { panic!("it is closed") };
+        let SendError::Closed(back) = waiting.join().unwrap().unwrap_err() else {
+            panic!("it is closed")
+        };
         assert!(Arc::ptr_eq(&back, &value));
     });
     assert_eq!(Arc::strong_count(&value), 1);
@@ -153,7 +174,10 @@ fn with_the_last_receiver_goes_what_it_could_have_received() {
 /// A value may hold an end of its own channel.
 #[test]
 fn a_channel_of_itself_is_freed() {
-    struct Holds(#[allow(dead_code, reason = "held for its drop")] Option<super::Sender<Holds>>, Arc<()>);
+    struct Holds(
+        #[allow(dead_code, reason = "held for its drop")] Option<super::Sender<Holds>>,
+        Arc<()>,
+    );
     let alive = Arc::new(());
     let (sender, receiver) = unbounded();
     sender.send(Holds(Some(sender.clone()), alive.clone())).unwrap();
@@ -179,8 +203,13 @@ fn every_value_goes_to_one_receiver() {
             s.spawn(move || (0..1000).for_each(|value| sender.send(producer * 1000 + value).unwrap()));
         }
         drop(sender);
-        let consumers: Vec<_> = (0..3).map(|_| s.spawn(|| receiver.iter().collect::<Vec<_>>())).collect();
-        consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect()
+        let consumers: Vec<_> = (0..3)
+            .map(|_| s.spawn(|| receiver.iter().collect::<Vec<_>>()))
+            .collect();
+        consumers
+            .into_iter()
+            .flat_map(|consumer| consumer.join().unwrap())
+            .collect()
     });
     all.sort_unstable();
     assert!(all.into_iter().eq(0..3000));
@@ -202,7 +231,13 @@ fn iterators_end_with_the_channel() {
 #[test]
 fn errors_say_what_happened() {
     assert_eq!(SendError::Closed(1).to_string(), "the channel is closed");
-    assert_eq!(format!("{:?}", SendError::Cancelled(std::cell::Cell::new(1))), "Cancelled(..)");
-    assert_eq!(RecvError::Closed.to_string(), "the channel is closed and has no values left");
+    assert_eq!(
+        format!("{:?}", SendError::Cancelled(std::cell::Cell::new(1))),
+        "Cancelled(..)"
+    );
+    assert_eq!(
+        RecvError::Closed.to_string(),
+        "the channel is closed and has no values left"
+    );
     assert_eq!(TrySendError::Full(1).into_inner(), 1);
 }

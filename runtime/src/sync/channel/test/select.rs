@@ -1,6 +1,6 @@
 use crate::sync::channel::{
-    RecvError, Select, SelectError, SelectTimeoutError, SendError, TryRecvError, TrySelectError, bounded, rendezvous,
-    unbounded,
+    RecvError, Select, SelectError, SelectTimeoutError, SendError, TryRecvError, TrySelectError, bounded,
+    rendezvous, unbounded,
 };
 use crate::sync::test::{LONG, SHORT, panics, until};
 use std::sync::Arc;
@@ -28,7 +28,10 @@ fn what_is_ready_is_done() {
     done.send(&words).unwrap();
     assert_eq!(from_words.recv(), Ok("no room"));
     // Sent once, though there is room again.
-    assert_eq!(select.wait_timeout(SHORT).unwrap_err(), SelectTimeoutError::TimedOut);
+    assert_eq!(
+        select.wait_timeout(SHORT).unwrap_err(),
+        SelectTimeoutError::TimedOut
+    );
     assert_eq!(select.take_unsent(send, &words), None);
 }
 
@@ -61,8 +64,14 @@ fn values_that_are_not_sent_come_back() {
     let mut select = Select::new();
     let send = select.send(&sender, value.clone());
     select.recv(&none_comes);
-    assert_eq!(select.wait_timeout(SHORT).unwrap_err(), SelectTimeoutError::TimedOut);
-    assert_eq!(select.wait_deadline(std::time::Instant::now()).unwrap_err(), SelectTimeoutError::TimedOut);
+    assert_eq!(
+        select.wait_timeout(SHORT).unwrap_err(),
+        SelectTimeoutError::TimedOut
+    );
+    assert_eq!(
+        select.wait_deadline(std::time::Instant::now()).unwrap_err(),
+        SelectTimeoutError::TimedOut
+    );
     assert_eq!(sender.waiting(), (0, 0));
     assert!(Arc::ptr_eq(&select.take_unsent(send, &sender).unwrap(), &value));
     // And those nobody asks for are dropped with it.
@@ -134,7 +143,10 @@ fn it_does_not_meet_itself() {
     let mut select = Select::new();
     select.recv(&receiver);
     select.send(&sender, 1);
-    assert_eq!(select.wait_timeout(SHORT).unwrap_err(), SelectTimeoutError::TimedOut);
+    assert_eq!(
+        select.wait_timeout(SHORT).unwrap_err(),
+        SelectTimeoutError::TimedOut
+    );
 }
 
 #[test]
@@ -142,7 +154,10 @@ fn nothing_to_select() {
     let mut select = Select::new();
     assert_eq!(select.wait().unwrap_err(), SelectError::NoCases);
     assert_eq!(select.try_wait().unwrap_err(), TrySelectError::WouldBlock);
-    assert_eq!(select.wait_timeout(SHORT).unwrap_err(), SelectTimeoutError::TimedOut);
+    assert_eq!(
+        select.wait_timeout(SHORT).unwrap_err(),
+        SelectTimeoutError::TimedOut
+    );
 }
 
 #[test]
@@ -198,5 +213,10 @@ fn none_is_favoured() {
     }
     // 1333 are expected of each, with a deviation of 30.
     assert_eq!(counts[1], 0);
-    assert!([0, 2, 3].iter().all(|&ready| (1150..1520).contains(&counts[ready])), "{counts:?}");
+    assert!(
+        [0, 2, 3]
+            .iter()
+            .all(|&ready| (1150..1520).contains(&counts[ready])),
+        "{counts:?}"
+    );
 }
