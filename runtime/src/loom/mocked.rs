@@ -7,7 +7,7 @@ pub(crate) mod sync {
 
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{
-            AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+            AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
         };
     }
 
@@ -42,11 +42,7 @@ pub(crate) mod sync {
 
         /// Time does not pass in a model: a wait with a deadline is over as soon as it has begun. When that is, and
         /// what comes before it, is what models try out.
-        pub(crate) fn wait_until<T>(
-            &self,
-            guard: &mut MutexGuard<'_, T>,
-            deadline: Option<Instant>,
-        ) -> bool {
+        pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
             if deadline.is_some() {
                 return true;
             }

@@ -86,6 +86,7 @@ pub struct Builder<H: Hooks = NoHooks> {
     pub(super) on_drop: DropPolicy,
     pub(super) blocking_threads: usize,
     pub(super) long_turn: Duration,
+    pub(super) max_spares: usize,
     pub(super) hooks: H,
 }
 
@@ -99,6 +100,7 @@ impl Builder {
             on_drop: DropPolicy::Drain,
             blocking_threads: 512,
             long_turn: Duration::from_millis(10),
+            max_spares: 64,
             hooks: NoHooks,
         }
     }
@@ -154,6 +156,13 @@ impl<H: Hooks> Builder<H> {
         self
     }
 
+    /// The largest number of spare workers, which take the place of workers that sit in blocking calls; 64 unless
+    /// set, none with 0. A fiber that has started waits for its own worker all the same.
+    pub fn max_spares(mut self, spares: usize) -> Self {
+        self.max_spares = spares.min(Self::MAX_WORKERS);
+        self
+    }
+
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
         let Self {
@@ -164,6 +173,7 @@ impl<H: Hooks> Builder<H> {
             on_drop,
             blocking_threads,
             long_turn,
+            max_spares,
             hooks: _,
         } = self;
         Builder {
@@ -174,6 +184,7 @@ impl<H: Hooks> Builder<H> {
             on_drop,
             blocking_threads,
             long_turn,
+            max_spares,
             hooks,
         }
     }

@@ -5,21 +5,72 @@ use super::builder::{BuildError, Builder, DropPolicy};
 use super::handle::{FiberBuilder, Handle};
 use super::monitor::Monitor;
 use crate::fiber::JoinHandle;
-use crate::loom::sync::Arc;
+use crate::loom::sync::{Arc, Mutex};
 use crate::loom::thread;
 use crate::reactor::PollDriver;
 use crate::scheduler::driver::Driver;
-use crate::scheduler::{self, Hooks, Phase};
+use crate::scheduler::{self, Crew, Hooks, Phase};
 use crate::stack::{Slabs, SlabsConfig, StackClass};
 use std::time::{Duration, Instant};
 
 /// Longer than anybody waits, and short enough to be added to any instant.
 pub(super) const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// Starts workers on threads, whatever the embedder's hooks are.
+pub(super) trait StartWorker: Send + Sync {
+    /// Starts the worker of this index on a thread of its own.
+    fn start(&self, index: usize) -> std::io::Result<()>;
+    /// What the embedder says of a worker: see `Hooks::is_blocked`.
+    fn is_blocked(&self, index: usize) -> Option<bool>;
+    /// Waits for all threads started.
+    fn join(&self);
+    /// What the threads are called, before a number.
+    fn name(&self) -> &str;
+}
+
+struct ThreadedCrew<H: Hooks> {
+    crew: Crew<H>,
+    threads: Threads,
+}
+
+struct Threads {
+    name: String,
+    running: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl<H: Hooks> StartWorker for ThreadedCrew<H> {
+    fn start(&self, index: usize) -> std::io::Result<()> {
+        let worker = self.crew.worker(index);
+        let name = format!("{}-{index}", self.threads.name);
+        let thread = thread::Builder::new().name(name).spawn(move || worker.run())?;
+        let mut running = self.threads.running.lock();
+        // Retired spares have ended.
+        running.retain(|thread| !thread.is_finished());
+        running.push(thread);
+        Ok(())
+    }
+
+    fn is_blocked(&self, index: usize) -> Option<bool> {
+        self.crew.hooks().is_blocked(index)
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.running.lock());
+        for thread in threads {
+            // A worker does not unwind: it would have aborted.
+            let _ = thread.join();
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.threads.name
+    }
+}
+
 /// Workers, and the fibers on them. Dropping it drains it, unless [`Builder::on_drop`] says otherwise.
 pub struct Runtime {
     handle: Handle,
-    threads: Vec<thread::JoinHandle<()>>,
+    crew: Arc<dyn StartWorker>,
     monitor: Monitor,
     on_drop: DropPolicy,
 }
@@ -51,24 +102,25 @@ impl Runtime {
             .map(|_| Ok(Box::new(PollDriver::new()?) as Box<dyn Driver>))
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(BuildError::System)?;
-        let (hub, loops) = scheduler::build(drivers, slabs, default_stack, builder.hooks);
+        let (hub, crew) = scheduler::build(drivers, builder.max_spares, slabs, default_stack, builder.hooks);
         let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
         hub.set_companion(blocking.clone());
-        let monitor = Monitor::start(hub.clone(), &builder.thread_name, builder.long_turn)
-            .map_err(BuildError::System)?;
+        let threads = Threads {
+            name: builder.thread_name,
+            running: Mutex::default(),
+        };
+        let crew = Arc::new(ThreadedCrew { crew, threads });
+        let monitor =
+            Monitor::start(hub.clone(), crew.clone(), builder.long_turn).map_err(BuildError::System)?;
         // From here on, dropping the runtime stops what has been started.
-        let mut runtime = Self {
+        let runtime = Self {
             handle: Handle { hub, blocking },
-            threads: Vec::with_capacity(workers),
+            crew: crew.clone(),
             monitor,
             on_drop: builder.on_drop,
         };
-        for (index, worker) in loops.into_iter().enumerate() {
-            let thread = thread::Builder::new()
-                .name(format!("{}-{index}", builder.thread_name))
-                .spawn(move || worker.run())
-                .map_err(BuildError::System)?;
-            runtime.threads.push(thread);
+        for index in 0..workers {
+            crew.start(index).map_err(BuildError::System)?;
         }
         Ok(runtime)
     }
@@ -117,16 +169,13 @@ impl Runtime {
         // Calls on the blocking pool may have fibers that wait for them, so it ends after those.
         let drained = drained & (from_inside || self.handle.blocking.shut(deadline));
         hub.advance(Phase::Stopping);
-        let threads = std::mem::take(&mut self.threads);
         if from_inside {
             // The workers leave when their current turns end, this fiber's included; nobody waits for them.
             return false;
         }
-        for thread in threads {
-            // A worker does not unwind: it would have aborted.
-            let _ = thread.join();
-        }
+        // First the monitor: it starts no more spares.
         self.monitor.stop();
+        self.crew.join();
         hub.advance(Phase::Stopped);
         hub.empty_queues();
         drained

@@ -4,6 +4,7 @@ use super::blocking::BlockingMetrics;
 use super::handle::Handle;
 use crate::fiber::{FiberId, WaitReason};
 use crate::loom::sync::atomic::Ordering;
+use crate::scheduler::Role;
 use std::panic::Location;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub struct WorkerMetrics {
     pub ready_delay: Duration,
     /// Whether it has been in one turn for milliseconds.
     pub stuck: bool,
+    /// Whether it sits in a blocking call, as far as can be seen from outside.
+    pub blocked: bool,
+    /// Whether it is a spare that no longer starts fibers, or has ended.
+    pub resting: bool,
     /// The fiber it runs.
     pub running: Option<u64>,
 }
@@ -113,7 +118,7 @@ impl Handle {
     /// The runtime's counters.
     pub fn metrics(&self) -> Metrics {
         let hub = &self.hub;
-        let workers = hub.remotes.iter().map(|remote| {
+        let workers = hub.workers().iter().map(|remote| {
             let counters = &remote.counters;
             WorkerMetrics {
                 turns: counters.turns.get(),
@@ -127,6 +132,8 @@ impl Handle {
                 live: remote.live.load(Ordering::Relaxed),
                 ready_delay: Duration::from_nanos(counters.ready_delay.load(Ordering::Relaxed)),
                 stuck: remote.stuck.load(Ordering::Relaxed),
+                blocked: remote.blocked.load(Ordering::Relaxed),
+                resting: remote.role.get() != Role::Active,
                 running: Some(remote.running.load(Ordering::Relaxed)).filter(|&id| id != 0),
             }
         });
@@ -149,7 +156,7 @@ impl Handle {
     pub fn dump(&self) -> Vec<FiberInfo> {
         let now = self.hub.now();
         let mut fibers = Vec::new();
-        for (worker, remote) in self.hub.remotes.iter().enumerate() {
+        for (worker, remote) in self.hub.workers().iter().enumerate() {
             let registry = remote.registry.lock();
             fibers.reserve(registry.len());
             fibers.extend(registry.iter().map(|fiber| {

@@ -1,13 +1,16 @@
 //! The monitor: a thread that looks at every worker from outside, and sleeps when all of them do.
 //!
 //! It samples each worker's turn counter. A worker that is awake and still in the same turn is *stuck* for
-//! the others: placement passes it by, thieves may take what it was given, and after a while its poll and
-//! timers are looked after in its place. It changes nothing else: a long turn is legal.
+//! the others: placement passes it by, thieves may take what it was given, and its poll and timers are looked
+//! after in its place. One that is stuck and uses no processor time is *blocked*: while there are blocked
+//! workers and no other has time, spares take their places (`scheduler/spare.rs`).
 
+use super::lifecycle::StartWorker;
 use crate::loom::sync::atomic::Ordering;
 use crate::loom::sync::{Arc, Condvar, Mutex};
 use crate::loom::thread;
-use crate::scheduler::{Hub, Phase};
+use crate::reactor::PollDriver;
+use crate::scheduler::{Hub, Phase, Remote, Role};
 use std::time::{Duration, Instant};
 
 /// Between two samples while workers run.
@@ -42,6 +45,7 @@ struct Watch {
     /// A turn this long makes a worker stuck.
     long_turn: Duration,
     hub: Arc<Hub>,
+    crew: Arc<dyn StartWorker>,
     bell: Arc<Bell>,
 }
 
@@ -50,21 +54,27 @@ struct Watch {
 struct Seen {
     turns: u64,
     since: Instant,
+    /// Its processor time at the last sample, if it was stuck then.
+    cpu: Option<Duration>,
 }
 
 impl Monitor {
-    pub(super) fn start(hub: Arc<Hub>, name: &str, long_turn: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(
+        hub: Arc<Hub>,
+        crew: Arc<dyn StartWorker>,
+        long_turn: Duration,
+    ) -> std::io::Result<Self> {
         let bell = Arc::new(Bell::default());
         let rung = bell.clone();
         hub.set_monitor_bell(Box::new(move || rung.ring()));
+        let name = format!("{}-monitor", crew.name());
         let watch = Watch {
             long_turn,
             hub,
+            crew,
             bell: bell.clone(),
         };
-        let thread = thread::Builder::new()
-            .name(format!("{name}-monitor"))
-            .spawn(move || watch.run())?;
+        let thread = thread::Builder::new().name(name).spawn(move || watch.run())?;
         Ok(Self {
             bell,
             thread: Some(thread),
@@ -89,7 +99,14 @@ impl Drop for Monitor {
 impl Watch {
     fn run(&self) {
         let now = Instant::now();
-        let mut seen = vec![Seen { turns: 0, since: now }; self.hub.remotes.len()];
+        let mut seen = vec![
+            Seen {
+                turns: 0,
+                since: now,
+                cpu: None
+            };
+            self.hub.remotes.len()
+        ];
         let mut idle_samples = 0;
         loop {
             let mut stop = self.bell.stop.lock();
@@ -125,22 +142,89 @@ impl Watch {
 
     fn sample(&self, seen: &mut [Seen]) {
         let now = Instant::now();
-        for (index, (remote, seen)) in self.hub.remotes.iter().zip(seen).enumerate() {
+        let mut blocked = 0;
+        for (index, (remote, seen)) in self.hub.workers().iter().zip(seen).enumerate() {
             let turns = remote.counters.turns.get();
-            if turns != seen.turns || self.hub.is_asleep(index) {
-                *seen = Seen { turns, since: now };
+            if remote.role.get() == Role::Vacant || turns != seen.turns || self.hub.is_asleep(index) {
+                *seen = Seen {
+                    turns,
+                    since: now,
+                    cpu: None,
+                };
                 continue;
             }
             let age = now - seen.since;
-            if age >= self.long_turn {
-                remote.stuck.store(true, Ordering::Relaxed);
-                // When its turn ends it should look outside first, and say that it is back.
-                remote.look_now.store(true, Ordering::Relaxed);
-                self.hub.rescue(index);
+            if age >= POLL_AFTER.min(self.long_turn) {
+                remote.driver().poll();
             }
-            if age >= POLL_AFTER {
-                remote.driver.poll();
+            if age < self.long_turn {
+                continue;
             }
+            remote.stuck.store(true, Ordering::Relaxed);
+            // When its turn ends it should look outside first, and say that it is back.
+            remote.look_now.store(true, Ordering::Relaxed);
+            if self.is_blocked(index, remote, seen) {
+                remote.blocked.store(true, Ordering::Relaxed);
+            }
+            if remote.blocked.load(Ordering::Relaxed) && remote.role.get() == Role::Active {
+                blocked += 1;
+            }
+            self.hub.rescue(index);
+        }
+        self.adjust_spares(blocked);
+    }
+
+    /// Whether a stuck worker waits in a call: the embedder may know; else it does if it has used next to no
+    /// processor time since the last sample.
+    fn is_blocked(&self, index: usize, remote: &Remote, seen: &mut Seen) -> bool {
+        if let Some(blocked) = self.crew.is_blocked(index) {
+            return blocked;
+        }
+        let cpu = remote.cpu.read();
+        let before = std::mem::replace(&mut seen.cpu, cpu);
+        matches!((before, cpu), (Some(before), Some(cpu)) if cpu.saturating_sub(before) < PERIOD / 10)
+    }
+
+    /// As many active spares as there are blocked workers, as long as nobody else has time.
+    fn adjust_spares(&self, blocked: usize) {
+        let workers = self.hub.workers();
+        let spares =
+            || (self.hub.regular..workers.len()).filter(|&index| workers[index].role.get() == Role::Active);
+        let active = spares().count();
+        if active < blocked {
+            let idle = (0..workers.len())
+                .any(|index| workers[index].role.get() == Role::Active && self.hub.is_asleep(index));
+            if !idle {
+                self.add_spare();
+            }
+        } else if active > blocked {
+            // The one with the least to do rests.
+            let least = spares().min_by_key(|&index| workers[index].live.load(Ordering::Relaxed));
+            if let Some(index) = least
+                && workers[index].role.change(Role::Active, Role::Resting)
+            {
+                // Asleep it would not notice, and what it was given must go elsewhere.
+                self.hub.wake_up(index);
+            }
+        }
+    }
+
+    fn add_spare(&self) {
+        let workers = self.hub.workers();
+        let resting = (self.hub.regular..workers.len())
+            .find(|&index| workers[index].role.change(Role::Resting, Role::Active));
+        if let Some(index) = resting {
+            return self.hub.wake_up(index);
+        }
+        let Some(index) = self.hub.vacancy() else { return };
+        let remote = &self.hub.remotes[index];
+        // Out of descriptors or threads: the next sample tries again.
+        if remote.equip(|| Ok(Box::new(PollDriver::new()?))).is_err() {
+            return;
+        }
+        self.hub.enlist(index);
+        if self.crew.start(index).is_err() {
+            self.hub.dismiss(index, Role::Active);
         }
     }
 }

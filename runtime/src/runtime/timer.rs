@@ -43,7 +43,7 @@ impl Sleep {
 
     fn disarm(&mut self) -> Option<Armed> {
         let armed = self.armed.take()?;
-        self.hub.remotes[armed.worker].driver.disarm(armed.timer);
+        self.hub.remotes[armed.worker].driver().disarm(armed.timer);
         Some(armed)
     }
 }
@@ -68,7 +68,7 @@ impl Future for Sleep {
         let worker = scheduler::worker_of(&self.hub).unwrap_or(0);
         let waker = context.waker().clone();
         let timer = self.hub.remotes[worker]
-            .driver
+            .driver()
             .arm(self.deadline, Unparker::Future(waker.clone()));
         self.armed = Some(Armed { worker, timer, waker });
         Poll::Pending

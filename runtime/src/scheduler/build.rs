@@ -11,30 +11,57 @@ use crate::loom::deque;
 use crate::loom::sync::Arc;
 use crate::stack::{self, Slabs, StackClass, StackError};
 
-/// The hub of a new runtime and the loops of its workers, to be run on a thread each.
+/// The workers of a runtime, and the places for spares: whoever holds it may run any of them, on a thread each.
+pub(crate) struct Crew<H: Hooks> {
+    homes: Vec<Arc<WorkerHome>>,
+    hooks: Arc<H>,
+}
+
+impl<H: Hooks> Crew<H> {
+    /// The loop of one worker.
+    pub(crate) fn worker(&self, index: usize) -> Worker<H> {
+        Worker::new(self.homes[index].clone(), self.hooks.clone())
+    }
+
+    /// The embedder's hooks.
+    pub(crate) fn hooks(&self) -> &H {
+        &self.hooks
+    }
+}
+
+/// The hub of a new runtime with a worker for each driver, and its crew.
 pub(crate) fn build<H: Hooks>(
     drivers: Vec<Box<dyn Driver>>,
+    spares: usize,
     slabs: Arc<Slabs>,
     default_stack: StackClass,
     hooks: H,
-) -> (Arc<Hub>, Vec<Worker<H>>) {
-    let queues: Vec<[deque::Worker<Work>; 2]> = drivers
-        .iter()
-        .map(|_| [deque::Worker::new_fifo(), deque::Worker::new_fifo()])
+) -> (Arc<Hub>, Crew<H>) {
+    let vacancies = std::iter::repeat_with(|| None).take(spares);
+    let (remotes, locals): (Vec<_>, Vec<_>) = drivers
+        .into_iter()
+        .map(Some)
+        .chain(vacancies)
+        .map(|driver| {
+            let local: [deque::Worker<Work>; 2] = [deque::Worker::new_fifo(), deque::Worker::new_fifo()];
+            (
+                Remote::new(driver, [local[0].stealer(), local[1].stealer()]),
+                local,
+            )
+        })
+        .unzip();
+    let hub = Arc::new(Hub::new(remotes.into(), slabs, default_stack));
+    let homes = locals.into_iter().enumerate();
+    let homes = homes
+        .map(|(index, local)| Arc::new(WorkerHome::new(hub.clone(), index, local)))
         .collect();
-    let remotes = std::iter::zip(drivers, &queues)
-        .map(|(driver, [normal, background])| Remote::new(driver, [normal.stealer(), background.stealer()]))
-        .collect();
-    let hub = Arc::new(Hub::new(remotes, slabs, default_stack));
-    let hooks = Arc::new(hooks);
-    let loops = queues.into_iter().enumerate().map(|(index, local)| {
-        Worker::new(
-            Arc::new(WorkerHome::new(hub.clone(), index, local)),
-            hooks.clone(),
-        )
-    });
-    let loops = loops.collect();
-    (hub, loops)
+    (
+        hub,
+        Crew {
+            homes,
+            hooks: Arc::new(hooks),
+        },
+    )
 }
 
 /// Makes a stack overflow name the fiber.

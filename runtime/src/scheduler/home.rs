@@ -39,6 +39,13 @@ impl Owner {
         }
     }
 
+    /// Whether nothing is queued here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.next.is_none()
+            && self.ready.iter().all(ReadyQueue::is_empty)
+            && self.local.iter().all(deque::Worker::is_empty)
+    }
+
     pub(super) fn clear_next(&mut self) {
         if let Some(fiber) = self.next.take() {
             self.ready[fiber.class.index()].push(fiber);
@@ -175,7 +182,7 @@ pub(crate) fn with_current_hub<R>(f: impl FnOnce(&Hub) -> R) -> Option<R> {
 /// Calls `f` with the driver of the worker this thread is.
 #[inline]
 pub(crate) fn with_current_driver<R>(f: impl FnOnce(&dyn Driver) -> R) -> Option<R> {
-    with_here(|here| f(&*here.hub.remotes[here.index].driver))
+    with_here(|here| f(here.hub.remotes[here.index].driver()))
 }
 
 /// Queues a future that was woken. Unlike new work it is taken from any thread until the workers leave.
@@ -220,11 +227,11 @@ impl Home for WorkerHome {
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
-        self.hub.remotes[self.index].driver.arm(deadline, unparker)
+        self.hub.remotes[self.index].driver().arm(deadline, unparker)
     }
 
     fn disarm(&self, timer: TimerId) -> bool {
-        self.hub.remotes[self.index].driver.disarm(timer)
+        self.hub.remotes[self.index].driver().disarm(timer)
     }
 
     fn runtime(&self) -> u32 {

@@ -4,6 +4,7 @@ use super::driver::Driver;
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::registry::Registry;
+use super::spare::{CpuClock, Role, RoleCell};
 use super::work::Work;
 use crate::fiber::options::Class;
 use crate::fiber::{Fiber, FiberRef};
@@ -84,12 +85,17 @@ pub(crate) struct Remote {
     /// The worker's coarse clock: nanoseconds since the hub's origin, at its last look.
     pub(crate) clock: AtomicU64,
     pub(crate) registry: Mutex<Registry>,
-    pub(crate) driver: Box<dyn Driver>,
+    driver: OnceLock<Box<dyn Driver>>,
+    pub(crate) role: RoleCell,
+    pub(crate) cpu: CpuClock,
+    /// Set by the monitor on a worker that sits in a blocking call, cleared by the worker.
+    pub(crate) blocked: AtomicBool,
     pub(crate) counters: CachePadded<Counters>,
 }
 
 impl Remote {
-    pub(super) fn new(driver: Box<dyn Driver>, stealers: [Stealer<Work>; 2]) -> Self {
+    /// A worker, or, without a driver, a vacancy.
+    pub(super) fn new(driver: Option<Box<dyn Driver>>, stealers: [Stealer<Work>; 2]) -> Self {
         let counter = OwnerCounter::new;
         Self {
             inbox: CachePadded::new(Inbox::new()),
@@ -102,7 +108,14 @@ impl Remote {
             look_now: AtomicBool::new(false),
             clock: AtomicU64::new(0),
             registry: Mutex::new(Registry::default()),
-            driver,
+            role: RoleCell::new(if driver.is_some() {
+                Role::Active
+            } else {
+                Role::Vacant
+            }),
+            driver: driver.map_or_else(OnceLock::new, OnceLock::from),
+            cpu: CpuClock::new(),
+            blocked: AtomicBool::new(false),
             counters: CachePadded::new(Counters {
                 turns: counter(),
                 spawned: counter(),
@@ -115,6 +128,23 @@ impl Remote {
                 ready_delay: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// The worker's driver. A place that has never had a worker has none, and nobody asks for it.
+    #[inline]
+    pub(crate) fn driver(&self) -> &dyn Driver {
+        &**self.driver.get().expect("a worker has a driver")
+    }
+
+    /// Gives a vacancy its driver; the first one stays.
+    pub(crate) fn equip(
+        &self,
+        driver: impl FnOnce() -> std::io::Result<Box<dyn Driver>>,
+    ) -> std::io::Result<()> {
+        if self.driver.get().is_none() {
+            let _ = self.driver.set(driver()?);
+        }
+        Ok(())
     }
 
     /// What placement balances.
@@ -144,7 +174,14 @@ impl Drop for Outstanding {
 /// See the module's documentation.
 pub(crate) struct Hub {
     pub(crate) id: u32,
+    /// The workers, then the places for spares.
     pub(crate) remotes: Box<[Remote]>,
+    /// How many of them are workers from start to end.
+    pub(crate) regular: usize,
+    /// How many places from the first have ever been used.
+    pub(super) used: AtomicUsize,
+    /// How many have a thread.
+    pub(super) threads: AtomicUsize,
     pub(super) injector: [CachePadded<Injector<Work>>; 2],
     pub(super) idle: Idle,
     pub(crate) slabs: Arc<Slabs>,
@@ -167,11 +204,18 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(super) fn new(remotes: Box<[Remote]>, slabs: Arc<Slabs>, default_stack: StackClass) -> Self {
+        let regular = remotes
+            .iter()
+            .filter(|remote| remote.role.get() == Role::Active)
+            .count();
         static NEXT: crate::loom::statics::AtomicU64 = crate::loom::statics::AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed) as u32,
             idle: Idle::new(remotes.len()),
             remotes,
+            regular,
+            used: AtomicUsize::new(regular),
+            threads: AtomicUsize::new(regular),
             injector: [
                 CachePadded::new(Injector::new()),
                 CachePadded::new(Injector::new()),
@@ -210,9 +254,9 @@ impl Hub {
         self.phase.fetch_max(to as u8, Ordering::AcqRel);
         // Pairs with the fence of a worker that falls asleep and then looks at the phase.
         fence(Ordering::SeqCst);
-        for (index, remote) in self.remotes.iter().enumerate() {
+        for (index, remote) in self.workers().iter().enumerate() {
             if self.idle.notify(index) {
-                remote.driver.wake();
+                remote.driver().wake();
             }
         }
     }
@@ -236,6 +280,10 @@ impl Hub {
         remote.mailed.fetch_add(1, Ordering::Relaxed);
         remote.mailbox[class.index()].push(work);
         self.wake_worker(worker);
+        // After the fence in `wake_worker`: see `dismiss`.
+        if !remote.is_active() {
+            self.forward_mail(worker);
+        }
     }
 
     pub(crate) fn count_from_outside(&self) {
@@ -285,7 +333,12 @@ impl Hub {
 
     /// Whether every worker sleeps.
     pub(crate) fn all_asleep(&self) -> bool {
-        self.sleeping() == self.remotes.len()
+        self.sleeping() == self.threads()
+    }
+
+    /// How many workers have a thread.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.load(Ordering::Relaxed)
     }
 
     /// How many workers sleep.
@@ -311,23 +364,35 @@ impl Hub {
     #[inline]
     pub(super) fn wake_one(&self) {
         if let Some(worker) = self.idle.notify_one() {
-            self.remotes[worker].driver.wake();
+            self.remotes[worker].driver().wake();
         }
+    }
+
+    /// Wakes one worker so that it looks around.
+    pub(crate) fn wake_up(&self, worker: usize) {
+        self.wake_worker(worker);
     }
 
     /// After something for this worker was pushed.
     #[inline]
     pub(super) fn wake_worker(&self, worker: usize) {
         if self.idle.notify(worker) {
-            self.remotes[worker].driver.wake();
+            self.remotes[worker].driver().wake();
         }
     }
 
     /// The worker with the lowest load, of those that may start this class.
     pub(crate) fn least_loaded(&self, class: Class) -> usize {
-        let first = usize::from(class == Class::Background && self.remotes.len() > 1);
-        (first..self.remotes.len())
-            .min_by_key(|&index| self.remotes[index].load())
+        let first = usize::from(class == Class::Background && self.regular > 1);
+        let workers = self.workers();
+        (first..workers.len())
+            .filter(|&index| workers[index].is_active())
+            .min_by_key(|&index| {
+                (
+                    workers[index].stuck.load(Ordering::Relaxed),
+                    workers[index].load(),
+                )
+            })
             .unwrap_or(0)
     }
 
@@ -341,14 +406,14 @@ impl Hub {
         // Finished first: between the two reads the first sum can only fall short, so equal sums mean
         // that nothing was outstanding in between.
         let finished: u64 = self
-            .remotes
+            .workers()
             .iter()
             .map(|remote| remote.counters.finished.get())
             .sum::<u64>()
             + self.finished_outside.load(Ordering::Acquire);
         fence(Ordering::SeqCst);
         let spawned: u64 = self
-            .remotes
+            .workers()
             .iter()
             .map(|remote| remote.counters.spawned.get())
             .sum::<u64>()
@@ -380,14 +445,14 @@ impl Hub {
         let class = class.index();
         !self.injector[class].is_empty()
             || self
-                .remotes
+                .workers()
                 .iter()
                 .any(|remote| !remote.stealers[class].is_empty())
     }
 
     /// Asks every started fiber to stop.
     pub(crate) fn cancel_all(&self) {
-        for remote in &self.remotes {
+        for remote in self.workers() {
             let fibers: Vec<FiberRef> = remote.registry.lock().iter().collect();
             for fiber in fibers {
                 Fiber(fiber).cancel();
@@ -401,7 +466,7 @@ impl Hub {
             while let Some(work) = super::steal(|| self.injector[class.index()].steal()) {
                 drop(work);
             }
-            for remote in &self.remotes {
+            for remote in self.workers() {
                 while let Some(work) = super::steal(|| remote.mailbox[class.index()].steal()) {
                     drop(work);
                 }

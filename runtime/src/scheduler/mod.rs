@@ -16,6 +16,7 @@ mod inbox;
 mod placement;
 mod ready;
 mod registry;
+mod spare;
 mod work;
 #[cfg(not(loom))]
 mod worker;
@@ -24,11 +25,12 @@ mod worker;
 mod loom_test;
 
 #[cfg(not(loom))]
-pub(crate) use build::{build, install_overflow_report};
+pub(crate) use build::{Crew, build, install_overflow_report};
 #[cfg(not(loom))]
 pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub, worker_of};
 pub use hooks::{FiberView, Hooks, NoHooks};
-pub(crate) use hub::{Hub, Outstanding, Phase};
+pub(crate) use hub::{Hub, Outstanding, Phase, Remote};
+pub(crate) use spare::Role;
 pub(crate) use work::{Runnable, Work};
 
 use crate::loom::deque::Steal;

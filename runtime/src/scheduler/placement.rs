@@ -31,8 +31,12 @@ impl Placement {
     fn look_around(&mut self, hub: &Hub, me: usize, among: Range<usize>, live: usize) -> Option<usize> {
         let mut total = 0;
         let mut lowest: Option<(usize, usize)> = None;
-        let count = among.len().max(1);
+        let mut count = 0;
         for (index, remote) in std::iter::zip(among.clone(), &hub.remotes[among]) {
+            if !remote.is_active() {
+                continue;
+            }
+            count += 1;
             let load = remote.load();
             total += load;
             // A worker that has been in one turn for long would let the fiber wait.
@@ -43,7 +47,7 @@ impl Placement {
                 lowest = Some((load, index));
             }
         }
-        self.limit = total * 17 / (16 * count);
+        self.limit = total * 17 / (16 * count.max(1));
         match lowest {
             Some((least, index)) if live > self.limit && least < live => Some(index),
             _ => None,

@@ -11,6 +11,10 @@ pub(super) struct ReadyQueue {
 }
 
 impl ReadyQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
     /// The fiber that has the longest wait before it.
     pub(super) fn last_id(&self) -> Option<FiberId> {
         // SAFETY: a fiber in the queue is alive.

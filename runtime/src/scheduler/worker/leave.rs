@@ -44,6 +44,6 @@ impl<H: Hooks> Worker<H> {
             unsafe { fiber::abandon(fiber) };
         }
         // After the last fiber of this worker is done: those that still wait through it are others'.
-        remote.driver.shut();
+        remote.driver().shut();
     }
 }

@@ -9,6 +9,7 @@ use super::home::{Owner, WorkerHome};
 use super::hooks::Hooks;
 use super::hub::{Hub, Phase, Remote};
 use super::placement::Placement;
+use super::spare::Role;
 use super::steal;
 use super::work::Work;
 use crate::fiber::options::Class;
@@ -38,6 +39,8 @@ pub(crate) struct Worker<H: Hooks> {
     worked: bool,
     /// Whether the pool may hold more stacks than an idle worker needs.
     untidy: bool,
+    /// A spare that has been dismissed.
+    retired: bool,
     prefer_new: bool,
     normal_turns: u32,
     /// When the worker last chose freely what to run.
@@ -89,6 +92,7 @@ impl<H: Hooks> Worker<H> {
             searching: false,
             worked: false,
             untidy: false,
+            retired: false,
             prefer_new: false,
             normal_turns: 0,
             chain_since: 0,
@@ -110,7 +114,8 @@ impl<H: Hooks> Worker<H> {
         // Without it an overflow is reported by the default action of the signal: a plain crash.
         let _alt_stack = AltStack::install();
         self.hooks.worker_start(home.index);
-        while home.hub.phase() < Phase::Stopping {
+        self.remote().cpu.adopt();
+        while home.hub.phase() < Phase::Stopping && !self.retired {
             match self.next().or_else(|| self.find_or_sleep()) {
                 Some(next) => self.turn(next),
                 None => continue,
@@ -128,8 +133,10 @@ impl<H: Hooks> Worker<H> {
         &self.home.hub.remotes[self.home.index]
     }
 
-    fn active(&self) -> usize {
-        self.hub().remotes.len()
+    /// Whether this worker starts fibers: a spare may rest.
+    #[inline]
+    pub(super) fn is_active(&self) -> bool {
+        self.home.index < self.hub().regular || self.remote().role.get() == Role::Active
     }
 
     fn with_owner<R>(&self, f: impl FnOnce(&mut Owner) -> R) -> R {
@@ -208,6 +215,13 @@ impl<H: Hooks> Worker<H> {
             return None;
         }
         let remote = self.remote();
+        if !self.is_active() {
+            // What is left of its own spawns is for thieves, what it was given for whoever has time.
+            if remote.mailed.load(Ordering::Relaxed) != 0 {
+                self.hub().forward_mail(self.home.index);
+            }
+            return None;
+        }
         if remote.mailed.load(Ordering::Relaxed) != 0
             && let Some(work) = steal(|| remote.mailbox[class.index()].steal())
         {
@@ -223,6 +237,9 @@ impl<H: Hooks> Worker<H> {
     }
 
     fn take_injected(&mut self, class: Class) -> Option<Work> {
+        if !self.is_active() {
+            return None;
+        }
         if class == Class::Background && !self.starts_background() {
             return None;
         }
@@ -246,12 +263,12 @@ impl<H: Hooks> Worker<H> {
     /// The work, if this worker should start it; `None` when it was a tombstone or went elsewhere.
     #[inline]
     fn place(&mut self, work: Work, class: Class) -> Option<Work> {
-        let active = self.active();
         // The first worker starts no background work, so none is handed to it.
-        let first = usize::from(class == Class::Background && active > 1);
+        let first = usize::from(class == Class::Background && self.hub().regular > 1);
+        let used = self.hub().workers().len();
         if let Some(other) = self
             .placement
-            .elsewhere(&self.home.hub, self.home.index, first..active)
+            .elsewhere(&self.home.hub, self.home.index, first..used)
             && work.can_be_placed()
         {
             self.remote().counters.handed_over.add(1);
@@ -263,7 +280,7 @@ impl<H: Hooks> Worker<H> {
 
     /// Background fibers start on all workers but the first, so that one is always free for requests.
     fn starts_background(&self) -> bool {
-        self.home.index != 0 || self.active() == 1
+        self.home.index != 0 || self.hub().regular == 1
     }
 
     fn drain_inbox(&mut self) {
@@ -280,8 +297,9 @@ impl<H: Hooks> Worker<H> {
         remote.clock.store(now, Ordering::Relaxed);
         remote.look_now.store(false, Ordering::Relaxed);
         remote.stuck.store(false, Ordering::Relaxed);
+        remote.blocked.store(false, Ordering::Relaxed);
         remote.counters.looks.add(1);
-        remote.driver.poll();
+        remote.driver().poll();
         self.clock.looked();
         self.placement.forget();
         if self.probe.is_none() {

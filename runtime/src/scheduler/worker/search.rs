@@ -5,6 +5,7 @@ use crate::fiber::options::Class;
 use crate::loom::sync::atomic::Ordering;
 use crate::scheduler::hooks::Hooks;
 use crate::scheduler::hub::Phase;
+use crate::scheduler::spare::Role;
 use crate::scheduler::steal;
 use crate::scheduler::work::Work;
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 /// How long a worker out of work looks on before it sleeps: waking costs 20 us, a hand-off to one that
 /// looks costs a quarter.
 const SPIN: Duration = Duration::from_micros(5);
+/// How long a resting spare waits before it ends.
+const REST: Duration = Duration::from_secs(10);
 /// How long a worker sleeps before it gives back stacks it does not need.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
@@ -41,7 +44,7 @@ impl<H: Hooks> Worker<H> {
     /// Tries to steal, as a searcher.
     fn search(&mut self) -> Option<Next> {
         if !self.searching {
-            if !self.home.hub.idle.start_searching(self.active()) {
+            if !self.is_active() || !self.home.hub.idle.start_searching(self.hub().threads()) {
                 return None;
             }
             self.searching = true;
@@ -61,7 +64,7 @@ impl<H: Hooks> Worker<H> {
         if std::mem::take(&mut self.searching)
             && let Some(worker) = self.home.hub.idle.stop_searching()
         {
-            self.hub().remotes[worker].driver.wake();
+            self.hub().remotes[worker].driver().wake();
         }
     }
 
@@ -69,7 +72,7 @@ impl<H: Hooks> Worker<H> {
         if class == Class::Background && !self.starts_background() {
             return None;
         }
-        let count = self.hub().remotes.len();
+        let count = self.hub().workers().len();
         let first = self.rng.below(count);
         for victim in (first..count)
             .chain(0..first)
@@ -101,12 +104,15 @@ impl<H: Hooks> Worker<H> {
     /// Spinning helps while a core is free: not when plain threads spawn, nor when every core has a
     /// worker that runs and one more thread would only take turns with it.
     fn may_spin(&self) -> bool {
-        let running = self.active() - self.hub().idle.sleeping();
+        let running = self.hub().threads().saturating_sub(self.hub().idle.sleeping());
         running <= self.cores && self.cores > 1 && !self.hub().outsiders_are_busy(self.hub().now())
     }
 
     /// Whether there is stealable work that this worker may start.
     fn has_stealable(&self) -> bool {
+        if !self.is_active() {
+            return false;
+        }
         let hub = self.hub();
         hub.has_stealable(Class::Normal) || (self.starts_background() && hub.has_stealable(Class::Background))
     }
@@ -124,11 +130,16 @@ impl<H: Hooks> Worker<H> {
         hub.idle.fall_asleep(index, std::mem::take(&mut self.searching));
         // From here on producers see us asleep; what they pushed before is ours to see.
         let found = self.has_own_work() || self.has_stealable() || hub.phase() >= Phase::Stopping;
+        let active = self.is_active();
+        if !active && Class::ALL.iter().any(|&class| hub.has_stealable(class)) {
+            // Ours among them, perhaps: somebody must start it.
+            hub.wake_one();
+        }
         if !self.starts_background()
             && hub.has_stealable(Class::Background)
             && let Some(worker) = hub.idle.notify_another()
         {
-            hub.remotes[worker].driver.wake();
+            hub.remotes[worker].driver().wake();
         }
         if !found {
             if hub.phase() == Phase::Draining {
@@ -136,8 +147,12 @@ impl<H: Hooks> Worker<H> {
             }
             remote.counters.slept.add(1);
             self.hooks.before_sleep(index);
-            let timeout = self.untidy.then_some(TIDY_AFTER);
-            remote.driver.park(timeout);
+            let timeout = if active {
+                self.untidy.then_some(TIDY_AFTER)
+            } else {
+                Some(REST)
+            };
+            remote.driver().park(timeout);
             self.hooks.after_sleep(index);
         }
         self.searching = hub.idle.awake(index);
@@ -153,9 +168,24 @@ impl<H: Hooks> Worker<H> {
         }
         remote.clock.store(now, Ordering::Relaxed);
         self.clock.looked();
+        if !active && !found && now - before >= REST.as_nanos() as u64 {
+            self.retire();
+        }
         if let Some(next) = self.search_woken() {
             self.turn(next);
         }
+    }
+
+    /// A spare that has rested, with nothing left to do, ends.
+    fn retire(&mut self) {
+        let home = self.home.clone();
+        let remote = &home.hub.remotes[home.index];
+        let busy = remote.live.load(Ordering::Relaxed) != 0
+            || remote.registry.lock().len() != 0
+            || self.has_own_work()
+            || self.with_owner(|owner| !owner.is_empty());
+        // The monitor may want it back at this moment: one of the two succeeds.
+        self.retired = !busy && home.hub.dismiss(home.index, Role::Resting);
     }
 
     /// A worker woken to search must end its search, whatever it finds first.
