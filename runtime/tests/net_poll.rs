@@ -119,7 +119,10 @@ fn a_connection_refused_is_an_error_for_futures_too() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    assert_eq!(block_on(connect(addr)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        block_on(connect(addr)).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
 }
 
 /// Counts its wakes.
@@ -159,7 +162,9 @@ fn the_last_waker_of_a_direction_is_woken() {
     assert!(poll(&third).is_pending());
     one.close();
     third.wait_for(1);
-    let Poll::Ready(Err(error)) = poll(&third) else { panic!("it is closed") };
+    let Poll::Ready(Err(error)) = poll(&third) else {
+        panic!("it is closed")
+    };
     assert_eq!(error.raw_os_error(), Some(libc::EBADF));
     // The other direction had no part in it.
     assert_eq!(second.0.load(Ordering::Acquire), 1);
@@ -192,12 +197,21 @@ fn others_may_be_polled() {
     std::fs::remove_file(path).unwrap();
     let client = client.join().unwrap();
     let message = [std::io::IoSlice::new(b"ab"), std::io::IoSlice::new(b"c")];
-    assert_eq!(block_on(poll_fn(|cx| client.poll_write_vectored(cx, &message))).unwrap(), 3);
+    assert_eq!(
+        block_on(poll_fn(|cx| client.poll_write_vectored(cx, &message))).unwrap(),
+        3
+    );
     block_on(poll_fn(|cx| server.poll_read_ready(cx))).unwrap();
-    assert_eq!(block_on(poll_fn(|cx| server.poll_read(cx, &mut [0; 9]))).unwrap(), 3);
+    assert_eq!(
+        block_on(poll_fn(|cx| server.poll_read(cx, &mut [0; 9]))).unwrap(),
+        3
+    );
     block_on(poll_fn(|cx| client.poll_write_ready(cx))).unwrap();
     let signals = Signals::new(&[Signals::HANGUP]).unwrap();
     // SAFETY: takes no pointers.
     assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGHUP) }, 0);
-    assert_eq!(block_on(poll_fn(|cx| signals.poll_wait(cx))).unwrap(), Signals::HANGUP);
+    assert_eq!(
+        block_on(poll_fn(|cx| signals.poll_wait(cx))).unwrap(),
+        Signals::HANGUP
+    );
 }

@@ -13,9 +13,10 @@ use std::io;
 pub(super) fn with_registrar(mut f: impl FnMut(&Arc<Registrar>) -> io::Result<()>) -> io::Result<()> {
     let here = scheduler::with_current_driver(|driver| {
         let driver: &dyn Any = driver;
-        driver
-            .downcast_ref::<PollDriver>()
-            .map(|driver| f(driver.registrar()))
+        let registrar = driver.downcast_ref::<PollDriver>()?.registrar();
+        // The place of a spare worker that left may have got a new one.
+        registrar.open();
+        Some(f(registrar))
     });
     match here.flatten() {
         Some(result) => result,

@@ -202,7 +202,10 @@ fn loom_close_ends_waits() {
                 wakes.into_iter().for_each(Wake::finish);
             }
         });
-        assert!(matches!(read(&kernel, &readiness, 1, false), Err(WaitError::Closed)));
+        assert!(matches!(
+            read(&kernel, &readiness, 1, false),
+            Err(WaitError::Closed)
+        ));
         closer.join().expect("it does not panic");
         notifier.join().expect("it does not panic");
     });

@@ -40,7 +40,7 @@ pub(super) struct Registrar {
     watcher: Watcher,
     /// Records with waiters: while there are none, nobody need look at the poll.
     waited_for: AtomicUsize,
-    /// Its worker has left.
+    /// Its worker has left; another may take its place.
     shut: AtomicBool,
 }
 
@@ -114,6 +114,20 @@ impl Record {
         );
     }
 
+    #[cfg(test)]
+    pub(super) fn is_registered_with(&self, registrar: &Registrar) -> bool {
+        let mut is = false;
+        let look = |place: &mut Place| {
+            is = place
+                .at
+                .as_ref()
+                .is_some_and(|at| std::ptr::eq(&*at.registrar, registrar));
+            false
+        };
+        self.readiness.unsettle(look, &mut Vec::new());
+        is
+    }
+
     /// Blocks until an event for `direction`, or spuriously. The caller has proof that it is not ready.
     pub(super) fn wait(&self, direction: Direction, deadline: Option<Instant>) -> Result<(), WaitError> {
         match Parker::current() {
@@ -174,6 +188,13 @@ impl Registrar {
         let mut wakes = Vec::new();
         super::table::for_each(|record| record.move_from(self, &mut wakes));
         super::driver::finish(&mut wakes);
+    }
+
+    /// Called by its worker, which is there.
+    pub(super) fn open(&self) {
+        if self.is_shut() {
+            self.shut.store(false, Ordering::Release);
+        }
     }
 
     fn is_shut(&self) -> bool {

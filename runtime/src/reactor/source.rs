@@ -145,6 +145,11 @@ impl Source {
         table::close(self.record.fd(), Some(&self.record))
     }
 
+    #[cfg(test)]
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.record.load().is_closed()
     }

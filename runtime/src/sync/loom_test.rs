@@ -10,10 +10,21 @@ use std::time::Duration;
 /// Long enough that the deadline is not past when the wait begins, which would be no wait.
 pub(super) const SOON: Duration = Duration::from_secs(3600);
 
+/// Explores every interleaving there is, whatever `LOOM_MAX_PREEMPTIONS` says.
+pub(super) fn exhaustive(check: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = None;
+    explore(builder, check);
+}
+
 /// Explores with at most so many preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 pub(super) fn bounded(preemptions: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    explore(builder, check);
+}
+
+fn explore(mut builder: loom::model::Builder, check: impl Fn() + Send + Sync + 'static) {
     builder.max_branches = 10_000;
     let executions = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = executions.clone();
@@ -21,7 +32,7 @@ pub(super) fn bounded(preemptions: usize, check: impl Fn() + Send + Sync + 'stat
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         check();
     });
-    println!("{executions:?} executions with {:?} preemptions", builder.preemption_bound);
+    println!("{executions:?} executions, preemptions: {:?}", builder.preemption_bound);
 }
 
 fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
@@ -30,7 +41,7 @@ fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
 
 #[test]
 fn loom_mutex_one_at_a_time() {
-    bounded(2, || {
+    bounded(4, || {
         let mutex = Arc::new(Mutex::new(0));
         let others: Vec<_> = (0..2)
             .map(|_| {
@@ -47,7 +58,7 @@ fn loom_mutex_one_at_a_time() {
 /// One barges in again and again: the waiter fails once and is handed the lock (under loom the limit is one).
 #[test]
 fn loom_mutex_is_handed_over() {
-    bounded(2, || {
+    exhaustive(|| {
         let mutex = Arc::new(Mutex::new(0));
         let other = spawn({
             let mutex = mutex.clone();
@@ -63,7 +74,7 @@ fn loom_mutex_is_handed_over() {
 
 #[test]
 fn loom_mutex_one_gives_up() {
-    bounded(2, || {
+    bounded(4, || {
         let mutex = Arc::new(Mutex::new(0));
         let patient = spawn({
             let mutex = mutex.clone();
@@ -83,7 +94,7 @@ fn loom_mutex_one_gives_up() {
 /// Two unlock, one had locked: one of them is told so, and no lock of the waiter's is undone.
 #[test]
 fn loom_raw_mutex_unlocked_twice() {
-    bounded(2, || {
+    exhaustive(|| {
         let lock = Arc::new(RawMutex::new());
         assert!(lock.try_lock());
         let waiter = spawn({
@@ -103,7 +114,7 @@ fn loom_raw_mutex_unlocked_twice() {
 
 #[test]
 fn loom_rwlock_writers_alone() {
-    bounded(2, || {
+    bounded(3, || {
         let lock = Arc::new(RwLock::new((0, 0)));
         let writer = spawn({
             let lock = lock.clone();
@@ -132,7 +143,7 @@ fn loom_rwlock_writers_alone() {
 /// A writer that gives up lets the reader behind it in, whose lock nobody would free otherwise.
 #[test]
 fn loom_rwlock_a_writer_gives_up() {
-    bounded(2, || {
+    exhaustive(|| {
         let lock = Arc::new(RwLock::new(0));
         let first = lock.read().unwrap();
         let writer = spawn({
@@ -152,7 +163,7 @@ fn loom_rwlock_a_writer_gives_up() {
 
 #[test]
 fn loom_condvar_notify_between_check_and_wait() {
-    bounded(3, || {
+    exhaustive(|| {
         let shared = Arc::new((Mutex::new(false), Condvar::new()));
         let waiter = spawn({
             let shared = shared.clone();
@@ -170,7 +181,7 @@ fn loom_condvar_notify_between_check_and_wait() {
 /// A notification goes to one that waits, not to one that gave up.
 #[test]
 fn loom_condvar_one_gives_up() {
-    bounded(2, || {
+    bounded(4, || {
         let shared = Arc::new((Mutex::new(0), Condvar::new()));
         let patient = spawn({
             let shared = shared.clone();
@@ -203,7 +214,7 @@ fn loom_condvar_one_gives_up() {
 
 #[test]
 fn loom_semaphore_permits_are_neither_lost_nor_made() {
-    bounded(2, || {
+    bounded(3, || {
         let semaphore = Arc::new(Semaphore::new(0));
         let patient = spawn({
             let semaphore = semaphore.clone();
@@ -223,7 +234,7 @@ fn loom_semaphore_permits_are_neither_lost_nor_made() {
 
 #[test]
 fn loom_semaphore_closed_while_waiting() {
-    bounded(3, || {
+    bounded(4, || {
         let semaphore = Arc::new(Semaphore::new(0));
         let waiter = spawn({
             let semaphore = semaphore.clone();
@@ -243,7 +254,7 @@ fn loom_semaphore_closed_while_waiting() {
 /// Two waiters, so that waking them takes two batches (of one, under loom).
 #[test]
 fn loom_event_set_and_cleared() {
-    bounded(2, || {
+    bounded(4, || {
         let event = Arc::new(Event::new());
         let first = spawn({
             let event = event.clone();
@@ -265,7 +276,7 @@ fn loom_event_set_and_cleared() {
 /// Either all pass, or the one that gives up breaks it for the other.
 #[test]
 fn loom_barrier_passes_or_breaks_for_all() {
-    bounded(2, || {
+    bounded(4, || {
         let barrier = Arc::new(Barrier::new(3));
         let patient = spawn({
             let barrier = barrier.clone();
@@ -287,7 +298,7 @@ fn loom_barrier_passes_or_breaks_for_all() {
 
 #[test]
 fn loom_once_is_done_once() {
-    bounded(2, || {
+    exhaustive(|| {
         let cell = Arc::new(OnceCell::new());
         let runs = Arc::new(AtomicUsize::new(0));
         let others: Vec<_> = (0..2)
@@ -311,7 +322,7 @@ fn loom_once_is_done_once() {
 /// The first try fails: whoever waits for it must try, and none may wait for ever.
 #[test]
 fn loom_once_is_tried_again() {
-    bounded(2, || {
+    bounded(3, || {
         let cell = Arc::new(OnceCell::new());
         let runs = Arc::new(AtomicUsize::new(0));
         let attempt = |cell: Arc<OnceCell<u32>>, runs: Arc<AtomicUsize>| {

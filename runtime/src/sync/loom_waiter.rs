@@ -4,7 +4,7 @@
 use super::{Ended, GaveUp, Pause, Waiter};
 use crate::fiber::parker::{Parked, Unparker};
 use crate::fiber::state::{StateWord, ToActive, ToParked, ToReady};
-use crate::sync::loom_test::bounded;
+use crate::sync::loom_test::{bounded, exhaustive};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Mutex, Notify};
@@ -112,7 +112,7 @@ impl Actor {
 /// Were `Choice::wake` to begin the wake before CHOSEN is set or after WOKEN, this would hang or find a race.
 #[test]
 fn loom_a_fiber_is_woken_and_not_touched_once_gone() {
-    bounded(3, || {
+    exhaustive(|| {
         let actor = Actor::new();
         let waker = actor.clone();
         let waker = thread::spawn(move || assert!(waker.wake(7)));

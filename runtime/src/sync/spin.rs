@@ -12,7 +12,7 @@ impl Spin {
     /// likely parked on this very thread.
     #[cfg(not(loom))]
     pub(super) fn new() -> Self {
-        match crate::scheduler::with_current_hub(|hub| hub.threads()) {
+        match crate::scheduler::with_current_hub(crate::scheduler::Hub::threads) {
             Some(1) => Self(ROUNDS),
             _ => Self(0),
         }

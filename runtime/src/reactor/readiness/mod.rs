@@ -3,6 +3,8 @@
 //! (`tokio/src/runtime/io/scheduled_io.rs`); the difference is that a descriptor is registered by its first
 //! waiter, where that one lives, under the same lock.
 
+#[cfg(all(test, not(loom)))]
+mod test;
 mod word;
 
 pub(crate) use word::{Direction, Event, Proof, Snapshot, ToClosed, ToUnready};

@@ -1,1 +1,4 @@
-
+mod driver;
+mod machine;
+mod place;
+mod table;

@@ -1,12 +1,12 @@
 //! Models of select: exactly one operation is done, and none of the others is touched.
 
 use super::{RecvError, Select, TryRecvError, bounded};
-use crate::sync::loom_test::{SOON, bounded as model};
+use crate::sync::loom_test::{SOON, bounded as model, exhaustive};
 use loom::thread;
 
 #[test]
 fn loom_select_two_senders_at_once() {
-    model(2, || {
+    model(4, || {
         let ends = [bounded(0), bounded(0)];
         let senders = [ends[0].0.clone(), ends[1].0.clone()];
         let senders = senders.map(|sender| thread::spawn(move || sender.send_timeout(Box::new(1), SOON).is_ok()));
@@ -32,7 +32,7 @@ fn loom_select_two_senders_at_once() {
 
 #[test]
 fn loom_select_waits_and_is_woken() {
-    model(2, || {
+    model(4, || {
         let ends = [bounded(0), bounded(0)];
         let (sender, other) = (ends[0].0.clone(), ends[1].0.clone());
         let sender = thread::spawn(move || sender.send(1).unwrap());
@@ -60,7 +60,7 @@ fn loom_select_waits_and_is_woken() {
 /// Each could send to the other or receive from it: they agree on one of the two.
 #[test]
 fn loom_select_against_select() {
-    model(2, || {
+    exhaustive(|| {
         let (to_a, from_a) = bounded(0);
         let (to_b, from_b) = bounded(0);
         let other = thread::spawn({
@@ -98,7 +98,7 @@ fn loom_select_against_select() {
 /// A third one takes what one of the two selects offers.
 #[test]
 fn loom_select_against_select_and_a_third() {
-    model(2, || {
+    model(4, || {
         let (to_a, from_a) = bounded(0);
         let (to_b, from_b) = bounded(0);
         let other = thread::spawn({
@@ -139,7 +139,7 @@ fn loom_select_against_select_and_a_third() {
 
 #[test]
 fn loom_select_closed_while_waiting() {
-    model(2, || {
+    model(4, || {
         let ends = [bounded::<u32>(0), bounded(0)];
         let closers = [ends[0].0.clone(), ends[1].0.clone()];
         let closers = closers.map(|sender| thread::spawn(move || sender.close()));
@@ -157,7 +157,7 @@ fn loom_select_closed_while_waiting() {
 /// Both ends of one channel: another may have either, and it never has both.
 #[test]
 fn loom_select_on_both_ends() {
-    model(2, || {
+    model(4, || {
         let (sender, receiver) = bounded(0);
         let others = [false, true].map(|sends| {
             let (sender, receiver) = (sender.clone(), receiver.clone());

@@ -1,12 +1,12 @@
 //! Models of channels: whatever was sent is received once, or is still there, or came back.
 
 use super::{RecvError, SendError, TryRecvError, bounded};
-use crate::sync::loom_test::{SOON, bounded as model};
+use crate::sync::loom_test::{SOON, bounded as model, exhaustive};
 use loom::thread;
 
 #[test]
 fn loom_channel_hand_off() {
-    model(3, || {
+    exhaustive(|| {
         let (sender, receiver) = bounded(0);
         let other = thread::spawn(move || {
             sender.send(Box::new(1)).unwrap();
@@ -21,7 +21,7 @@ fn loom_channel_hand_off() {
 
 #[test]
 fn loom_channel_two_senders_one_place() {
-    model(2, || {
+    model(4, || {
         let (sender, receiver) = bounded(1);
         let others = [1, 2].map(|value| {
             let sender = sender.clone();
@@ -37,7 +37,7 @@ fn loom_channel_two_senders_one_place() {
 
 #[test]
 fn loom_channel_a_sender_gives_up() {
-    model(3, || {
+    exhaustive(|| {
         let (sender, receiver) = bounded(0);
         let other = thread::spawn(move || sender.send_timeout(Box::new(1), SOON).map_err(|error| error.into_inner()));
         match receiver.recv() {
@@ -53,7 +53,7 @@ fn loom_channel_a_sender_gives_up() {
 
 #[test]
 fn loom_channel_a_receiver_gives_up() {
-    model(2, || {
+    model(5, || {
         let (sender, receiver) = bounded(1);
         let hasty = receiver.clone();
         let hasty = thread::spawn(move || hasty.recv_timeout(SOON));
@@ -69,7 +69,7 @@ fn loom_channel_a_receiver_gives_up() {
 /// Two receivers, so that waking them takes two batches (of one, under loom).
 #[test]
 fn loom_channel_closed_while_waiting() {
-    model(2, || {
+    model(4, || {
         let (sender, receiver) = bounded(1);
         let receivers = [receiver.clone(), receiver];
         let receivers = receivers.map(|receiver| thread::spawn(move || receiver.recv()));
@@ -83,7 +83,7 @@ fn loom_channel_closed_while_waiting() {
 
 #[test]
 fn loom_channel_closed_while_sending() {
-    model(2, || {
+    exhaustive(|| {
         let (sender, receiver) = bounded(1);
         let senders = [(sender.clone(), 1), (sender.clone(), 2)];
         let senders = senders.map(|(sender, value)| thread::spawn(move || sender.send(Box::new(value))));
@@ -108,7 +108,7 @@ fn loom_channel_closed_while_sending() {
 
 #[test]
 fn loom_channel_the_last_receiver_goes() {
-    model(3, || {
+    exhaustive(|| {
         let value = std::sync::Arc::new(());
         let (sender, receiver) = bounded(1);
         let other = thread::spawn({
