@@ -61,8 +61,10 @@ impl CpuClock {
     /// Makes it the calling thread's.
     pub(super) fn adopt(&self) {
         let mut clock: libc::clockid_t = 0;
+        // SAFETY: no more than a question.
+        let this = unsafe { libc::pthread_self() };
         // SAFETY: the calling thread is alive, and the clock is written to a valid place.
-        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &mut clock) };
+        let failed = unsafe { libc::pthread_getcpuclockid(this, &mut clock) };
         self.0
             .store(if failed == 0 { clock } else { NO_CLOCK }, Ordering::Relaxed);
     }
