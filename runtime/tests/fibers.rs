@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, Rng, runtime};
+use common::{Gate, Rng, runtime, steady_runtime};
 use roving_runtime::{
     Cancelled, FiberLocal, JoinError, JoinHandle, checkpoint, current_fiber, park, park_timeout, scope,
     shield, sleep, spawn, yield_now,
@@ -56,7 +56,7 @@ fn a_panic_is_carried_to_the_joiner() {
 
 #[test]
 fn fibers_of_one_worker_start_in_spawn_order_and_take_turns() {
-    let runtime = runtime(1);
+    let runtime = steady_runtime(1);
     let log = runtime
         .spawn(|| {
             let log = Arc::new(Mutex::new(Vec::new()));

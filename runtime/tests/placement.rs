@@ -1,21 +1,13 @@
 //! Who owns which fiber: counted, never timed.
 
+mod common;
+
+use common::steady_runtime as runtime;
 use roving_runtime::{JoinHandle, Runtime, park, spawn};
 use std::collections::HashMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread::ThreadId;
-
-/// A runtime whose workers never count as stuck: on a loaded machine they would, when the system does not run
-/// them for a while, and then their fibers go elsewhere, as they should.
-fn runtime(workers: usize) -> Runtime {
-    let never = std::time::Duration::from_secs(3600);
-    Runtime::builder()
-        .workers(workers)
-        .long_turn(never)
-        .build()
-        .expect("a runtime")
-}
 
 /// Spawns `count` fibers in a row from a fiber; each reports its thread and parks. Returns how many each
 /// worker owns, the largest share first.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gate, cpu_time, in_child, runtime};
+use common::{Gate, cpu_time, in_child, runtime, steady_runtime};
 use roving_runtime::{FiberView, Hooks, Runtime, current_fiber, park, sleep, spawn, yield_now};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[test]
 fn a_fiber_that_yields_for_ever_starves_nobody() {
-    let runtime = runtime(1);
+    let runtime = steady_runtime(1);
     let stop = Arc::new(AtomicBool::new(false));
     let spinners: Vec<_> = (0..3)
         .map(|_| {
@@ -64,7 +64,7 @@ fn a_chain_of_fork_and_join_starves_nobody() {
 
 #[test]
 fn background_work_gets_its_share_and_no_more() {
-    let runtime = runtime(1);
+    let runtime = steady_runtime(1);
     let turns = runtime
         .spawn(|| {
             let handle = roving_runtime::Handle::current().unwrap();
@@ -106,7 +106,7 @@ fn background_work_gets_its_share_and_no_more() {
 #[test]
 fn background_work_runs_when_there_is_nothing_else() {
     for workers in [1, 2, 4] {
-        let runtime = runtime(workers);
+        let runtime = steady_runtime(workers);
         let fibers: Vec<_> = (0..100)
             .map(|n| {
                 runtime

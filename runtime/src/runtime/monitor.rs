@@ -2,7 +2,7 @@
 //!
 //! It samples each worker's turn counter. A worker that is awake and still in the same turn is *stuck* for
 //! the others: placement passes it by, thieves may take what it was given, and its poll and timers are looked
-//! after in its place. One that is stuck and uses no processor time is *blocked*: while there are blocked
+//! after in its place. One that is stuck and waits in a system call is *blocked*: while there are blocked
 //! workers and no other has time, spares take their places (`scheduler/spare.rs`).
 
 use super::lifecycle::StartWorker;
@@ -54,8 +54,8 @@ struct Watch {
 struct Seen {
     turns: u64,
     since: Instant,
-    /// Its processor time at the last sample, if it was stuck then.
-    cpu: Option<Duration>,
+    /// Whether it was stuck and waiting at the last sample.
+    waited: bool,
 }
 
 impl Monitor {
@@ -103,7 +103,7 @@ impl Watch {
             Seen {
                 turns: 0,
                 since: now,
-                cpu: None
+                waited: false
             };
             self.hub.remotes.len()
         ];
@@ -149,7 +149,7 @@ impl Watch {
                 *seen = Seen {
                     turns,
                     since: now,
-                    cpu: None,
+                    waited: false,
                 };
                 continue;
             }
@@ -174,15 +174,14 @@ impl Watch {
         self.adjust_spares(blocked);
     }
 
-    /// Whether a stuck worker waits in a call: the embedder may know; else it does if it has used next to no
-    /// processor time since the last sample.
+    /// Whether a stuck worker sits in a blocking call: the embedder may know; else it does if its thread waits in
+    /// a system call, now and at the last sample.
     fn is_blocked(&self, index: usize, remote: &Remote, seen: &mut Seen) -> bool {
         if let Some(blocked) = self.crew.is_blocked(index) {
             return blocked;
         }
-        let cpu = remote.cpu.read();
-        let before = std::mem::replace(&mut seen.cpu, cpu);
-        matches!((before, cpu), (Some(before), Some(cpu)) if cpu.saturating_sub(before) < PERIOD / 10)
+        let waits = remote.thread.waits().unwrap_or(false);
+        waits && std::mem::replace(&mut seen.waited, waits)
     }
 
     /// As many active spares as there are blocked workers, as long as nobody else has time.

@@ -102,7 +102,7 @@ pub trait Hooks: Send + Sync + 'static {
     }
 
     /// Asked by the monitor's thread about a worker that has been in one turn for a while: does it sit
-    /// in a blocking call? `None`: ask the operating system whether its thread uses the processor.
+    /// in a blocking call? `None`: ask the operating system whether its thread waits.
     fn is_blocked(&self, worker: usize) -> Option<bool> {
         let _ = worker;
         None

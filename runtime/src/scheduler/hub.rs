@@ -4,7 +4,7 @@ use super::driver::Driver;
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::registry::Registry;
-use super::spare::{CpuClock, Role, RoleCell};
+use super::spare::{Role, RoleCell, SystemThread};
 use super::work::Work;
 use crate::fiber::options::Class;
 use crate::fiber::{Fiber, FiberRef};
@@ -87,7 +87,7 @@ pub(crate) struct Remote {
     pub(crate) registry: Mutex<Registry>,
     driver: OnceLock<Box<dyn Driver>>,
     pub(crate) role: RoleCell,
-    pub(crate) cpu: CpuClock,
+    pub(crate) thread: SystemThread,
     /// Set by the monitor on a worker that sits in a blocking call, cleared by the worker.
     pub(crate) blocked: AtomicBool,
     pub(crate) counters: CachePadded<Counters>,
@@ -114,7 +114,7 @@ impl Remote {
                 Role::Vacant
             }),
             driver: driver.map_or_else(OnceLock::new, OnceLock::from),
-            cpu: CpuClock::new(),
+            thread: SystemThread::new(),
             blocked: AtomicBool::new(false),
             counters: CachePadded::new(Counters {
                 turns: counter(),
@@ -333,7 +333,7 @@ impl Hub {
 
     /// Whether every worker sleeps.
     pub(crate) fn all_asleep(&self) -> bool {
-        self.sleeping() == self.threads()
+        self.idle.sleeping() + self.idle.resting() >= self.threads()
     }
 
     /// How many workers have a thread.

@@ -23,11 +23,21 @@ fn sleepers(counts: u32) -> u32 {
     counts >> 16
 }
 
+#[derive(Default)]
+struct Asleep {
+    /// Those that may be woken to search. Most recently asleep last: it is woken first, its caches being the
+    /// warmest.
+    searchers: Vec<usize>,
+    /// Spares that rest: only their own work wakes them, and they are not counted as sleepers.
+    resting: Vec<usize>,
+}
+
 pub(super) struct Idle {
     /// How many search and how many sleep. Written under the lock where it concerns sleepers.
     counts: CachePadded<AtomicU32>,
-    /// Most recently asleep last: it is woken first, its caches being the warmest.
-    asleep: Mutex<Vec<usize>>,
+    asleep: Mutex<Asleep>,
+    /// How many rest. Written under the lock.
+    resting: AtomicU32,
     words: Box<[CachePadded<AtomicU32>]>,
 }
 
@@ -35,7 +45,8 @@ impl Idle {
     pub(super) fn new(workers: usize) -> Self {
         Self {
             counts: CachePadded::new(AtomicU32::new(0)),
-            asleep: Mutex::new(Vec::with_capacity(workers)),
+            asleep: Mutex::new(Asleep::default()),
+            resting: AtomicU32::new(0),
             words: (0..workers)
                 .map(|_| CachePadded::new(AtomicU32::new(AWAKE)))
                 .collect(),
@@ -63,7 +74,7 @@ impl Idle {
         if searchers(self.counts.load(Ordering::Relaxed)) != 0 {
             return None;
         }
-        let worker = asleep.pop()?;
+        let worker = asleep.searchers.pop()?;
         self.counts.fetch_sub(SLEEPER - SEARCHER, Ordering::Relaxed);
         self.words[worker].store(WOKEN_TO_SEARCH, Ordering::Relaxed);
         Some(worker)
@@ -74,7 +85,7 @@ impl Idle {
     #[must_use = "the worker was taken off the list: its driver must be woken"]
     pub(super) fn notify_another(&self) -> Option<usize> {
         let mut asleep = self.asleep.lock();
-        let worker = asleep.pop_if(|worker| *worker != 0)?;
+        let worker = asleep.searchers.pop_if(|worker| *worker != 0)?;
         self.counts.fetch_sub(SLEEPER - SEARCHER, Ordering::Relaxed);
         self.words[worker].store(WOKEN_TO_SEARCH, Ordering::Relaxed);
         Some(worker)
@@ -92,11 +103,15 @@ impl Idle {
     #[cold]
     fn take_off(&self, worker: usize) -> bool {
         let mut asleep = self.asleep.lock();
-        let Some(at) = asleep.iter().position(|&sleeper| sleeper == worker) else {
+        if let Some(at) = asleep.searchers.iter().position(|&sleeper| sleeper == worker) {
+            asleep.searchers.remove(at);
+            self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
+        } else if let Some(at) = asleep.resting.iter().position(|&sleeper| sleeper == worker) {
+            asleep.resting.swap_remove(at);
+            self.resting.fetch_sub(1, Ordering::Relaxed);
+        } else {
             return false;
-        };
-        asleep.remove(at);
-        self.counts.fetch_sub(SLEEPER, Ordering::Relaxed);
+        }
         self.words[worker].store(AWAKE, Ordering::Relaxed);
         true
     }
@@ -109,15 +124,27 @@ impl Idle {
             debug_assert_eq!(self.words[worker].load(Ordering::Relaxed), AWAKE);
             // The first worker starts no background work: it is woken last.
             if worker == 0 {
-                asleep.insert(0, worker);
+                asleep.searchers.insert(0, worker);
             } else {
-                asleep.push(worker);
+                asleep.searchers.push(worker);
             }
             self.words[worker].store(ASLEEP, Ordering::Relaxed);
             let delta = SLEEPER - if searching { SEARCHER } else { 0 };
             self.counts.fetch_add(delta, Ordering::Relaxed);
         }
         // Pairs with the fences of `notify_one` and `notify`.
+        fence(Ordering::SeqCst);
+    }
+
+    /// As [`Idle::fall_asleep`], for a spare that rests: it does not search.
+    pub(super) fn fall_asleep_resting(&self, worker: usize) {
+        {
+            let mut asleep = self.asleep.lock();
+            asleep.resting.push(worker);
+            self.words[worker].store(ASLEEP, Ordering::Relaxed);
+            self.resting.fetch_add(1, Ordering::Relaxed);
+        }
+        // Pairs with the fence of `notify`.
         fence(Ordering::SeqCst);
     }
 
@@ -158,6 +185,11 @@ impl Idle {
     /// How many workers sleep.
     pub(super) fn sleeping(&self) -> usize {
         sleepers(self.counts.load(Ordering::Relaxed)) as usize
+    }
+
+    /// How many resting spares sleep.
+    pub(super) fn resting(&self) -> usize {
+        self.resting.load(Ordering::Relaxed) as usize
     }
 
     pub(super) fn is_asleep(&self, worker: usize) -> bool {

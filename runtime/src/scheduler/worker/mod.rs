@@ -114,7 +114,7 @@ impl<H: Hooks> Worker<H> {
         // Without it an overflow is reported by the default action of the signal: a plain crash.
         let _alt_stack = AltStack::install();
         self.hooks.worker_start(home.index);
-        self.remote().cpu.adopt();
+        self.remote().thread.adopt();
         while home.hub.phase() < Phase::Stopping && !self.retired {
             match self.next().or_else(|| self.find_or_sleep()) {
                 Some(next) => self.turn(next),

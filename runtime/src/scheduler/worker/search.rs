@@ -127,10 +127,15 @@ impl<H: Hooks> Worker<H> {
         let home = self.home.clone();
         let (hub, index) = (&home.hub, home.index);
         let remote = &hub.remotes[index];
-        hub.idle.fall_asleep(index, std::mem::take(&mut self.searching));
+        let active = self.is_active();
+        if active {
+            hub.idle.fall_asleep(index, std::mem::take(&mut self.searching));
+        } else {
+            self.stop_searching();
+            hub.idle.fall_asleep_resting(index);
+        }
         // From here on producers see us asleep; what they pushed before is ours to see.
         let found = self.has_own_work() || self.has_stealable() || hub.phase() >= Phase::Stopping;
-        let active = self.is_active();
         if !active && Class::ALL.iter().any(|&class| hub.has_stealable(class)) {
             // Ours among them, perhaps: somebody must start it.
             hub.wake_one();
