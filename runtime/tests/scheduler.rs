@@ -285,6 +285,7 @@ fn a_panic_in_a_hook_aborts_with_a_message() {
 }
 
 #[test]
+#[cfg_attr(feature = "asan", ignore = "AddressSanitizer reports overflows itself")]
 fn an_overflow_names_the_fiber_and_aborts() {
     #[allow(unconditional_recursion)]
     fn for_ever(n: u64) -> u64 {
