@@ -63,6 +63,7 @@ fn park_many(count: usize) {
 }
 
 #[test]
+#[cfg_attr(feature = "asan", ignore = "AddressSanitizer's shadow is memory too")]
 fn fifty_thousand_parked_fibers_fit() {
     let Some(output) = in_child("fifty_thousand_parked_fibers_fit", || park_many(50_000)) else {
         return;

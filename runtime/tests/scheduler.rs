@@ -131,18 +131,13 @@ fn an_idle_runtime_uses_no_processor_time() {
     let output = in_child("an_idle_runtime_uses_no_processor_time", || {
         let runtime = runtime(4);
         let parked: Vec<_> = (0..1000).map(|_| runtime.spawn(park)).collect();
-        // Everything has settled when a timer far behind them has fired.
-        runtime
-            .spawn(|| sleep(Duration::from_millis(50)).unwrap())
-            .join()
-            .unwrap();
-        let before = cpu_time();
-        std::thread::sleep(Duration::from_millis(500));
-        let used = cpu_time() - before;
-        assert!(
-            used < Duration::from_millis(5),
-            "half an idle second took {used:?}"
-        );
+        // Starting and parking has to settle, on a loaded machine for a while: then half a second is free.
+        let idle = (0..20).any(|_| {
+            let before = cpu_time();
+            std::thread::sleep(Duration::from_millis(500));
+            cpu_time() - before < Duration::from_millis(2)
+        });
+        assert!(idle, "never idle for half a second in ten");
         drop(parked);
     });
     let Some(output) = output else { return };

@@ -18,23 +18,39 @@ const REST: Duration = Duration::from_secs(10);
 /// How long a worker sleeps before it gives back stacks it does not need.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
+/// What a thief takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    All,
+    /// Not the only item of a queue.
+    LeaveLone,
+}
+
 impl<H: Hooks> Worker<H> {
     /// Out of work: search, look on for a moment, sleep. `None` after a sleep, or to look at the phase.
     #[cold]
     pub(super) fn find_or_sleep(&mut self) -> Option<Next> {
-        if let Some(next) = self.search() {
-            return Some(next);
-        }
         if self.worked && self.may_spin() {
+            // A lone fiber in a queue is most likely about to be started, or joined, by the one that spawned it:
+            // taking it at once would only drag it across. If it is still there after the spin, it is ours.
+            if let Some(next) = self.search(Take::LeaveLone) {
+                return Some(next);
+            }
             let until = Instant::now() + SPIN;
             while Instant::now() < until {
                 for _ in 0..8 {
                     crate::loom::hint::spin_loop();
                 }
-                if self.has_own_work() || self.has_stealable() {
-                    return self.search().or_else(|| self.next());
+                if self.has_own_work() {
+                    return self.next();
+                }
+                if let Some(next) = self.search(Take::LeaveLone) {
+                    return Some(next);
                 }
             }
+        }
+        if let Some(next) = self.search(Take::All) {
+            return Some(next);
         }
         self.untidy |= std::mem::take(&mut self.worked);
         self.sleep();
@@ -42,7 +58,7 @@ impl<H: Hooks> Worker<H> {
     }
 
     /// Tries to steal, as a searcher.
-    fn search(&mut self) -> Option<Next> {
+    fn search(&mut self, take: Take) -> Option<Next> {
         if !self.searching {
             if !self.is_active() || !self.home.hub.idle.start_searching(self.hub().threads()) {
                 return None;
@@ -51,10 +67,10 @@ impl<H: Hooks> Worker<H> {
         }
         let found = self
             .take_injected(Class::Normal)
-            .or_else(|| self.rob(Class::Normal))
+            .or_else(|| self.rob(Class::Normal, take))
             .or_else(|| {
                 self.take_injected(Class::Background)
-                    .or_else(|| self.rob(Class::Background))
+                    .or_else(|| self.rob(Class::Background, take))
             })?;
         self.stop_searching();
         Some(Next::Start(found))
@@ -68,7 +84,7 @@ impl<H: Hooks> Worker<H> {
         }
     }
 
-    fn rob(&mut self, class: Class) -> Option<Work> {
+    fn rob(&mut self, class: Class, take: Take) -> Option<Work> {
         if class == Class::Background && !self.starts_background() {
             return None;
         }
@@ -80,6 +96,9 @@ impl<H: Hooks> Worker<H> {
         {
             let home = &self.home;
             let remote = &home.hub.remotes[victim];
+            if take == Take::LeaveLone && remote.stealers[class.index()].len() < 2 {
+                continue;
+            }
             // SAFETY: the worker's thread; stealing into the local queue runs no code of the user's.
             let mut robbed = steal(|| unsafe {
                 home.with_owner(|owner| {
@@ -198,7 +217,7 @@ impl<H: Hooks> Worker<H> {
         if !self.searching {
             return None;
         }
-        let next = self.search();
+        let next = self.search(Take::All);
         self.stop_searching();
         next
     }
