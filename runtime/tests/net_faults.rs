@@ -2,21 +2,15 @@
 
 mod net_support;
 
-use net_support::{Watchdog, child, is_child, run_in_child, runtime};
+use net_support::{Watchdog, child, is_child, listen, run_in_child, runtime};
 use roving_runtime::net::{AcceptBackoff, TcpListener, TcpStream};
 use roving_runtime::{Runtime, spawn, yield_now};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let addr = listener.local_addr().expect("an address");
-    (listener, addr)
-}
 
 /// Opens files until no descriptor is free.
 fn use_up_descriptors() -> Vec<std::fs::File> {
@@ -25,10 +19,8 @@ fn use_up_descriptors() -> Vec<std::fs::File> {
         rlim_max: 200,
     };
     // SAFETY: a valid limit.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-        0
-    );
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0);
     let files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     assert!(!files.is_empty());
     files

@@ -209,7 +209,7 @@ fn others_may_be_polled() {
     block_on(poll_fn(|cx| client.poll_write_ready(cx))).unwrap();
     let signals = Signals::new(&[Signals::HANGUP]).unwrap();
     // SAFETY: takes no pointers.
-    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGHUP) }, 0);
+    assert_eq!(unsafe { libc::kill(std::process::id() as i32, libc::SIGHUP) }, 0);
     assert_eq!(
         block_on(poll_fn(|cx| signals.poll_wait(cx))).unwrap(),
         Signals::HANGUP

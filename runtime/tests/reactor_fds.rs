@@ -76,10 +76,8 @@ fn the_end_wakes_both_directions() {
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe().unwrap();
     // SAFETY: takes no pointers.
-    assert_eq!(
-        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) },
-        0
-    );
+    let set = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    assert_eq!(set, 0);
     while writer.write(&[0; 4096]).is_ok() {}
     (reader, writer)
 }

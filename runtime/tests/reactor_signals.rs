@@ -11,7 +11,7 @@ use std::time::Duration;
 fn raise(signal: i32) {
     // To the process, as `kill` does it: any thread may get it.
     // SAFETY: takes no pointers.
-    assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
+    assert_eq!(unsafe { libc::kill(std::process::id() as i32, signal) }, 0);
 }
 
 #[test]

@@ -49,5 +49,7 @@ pub(crate) fn closed() -> io::Error {
 /// assert!(!is_cancelled(&io::ErrorKind::Interrupted.into()));
 /// ```
 pub fn is_cancelled(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Cancelled>)
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.downcast_ref::<Cancelled>().is_some())
 }

@@ -1,7 +1,9 @@
 //! What the tests of sockets and descriptors have in common.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+use roving_runtime::net::{TcpListener, TcpStream};
 use roving_runtime::{JoinHandle, Runtime, yield_now};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -29,13 +31,23 @@ impl Watchdog {
         let (alive, ends) = channel();
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
         std::thread::spawn(move || {
-            if ends.recv_timeout(Duration::from_secs(60)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            if ends.recv_timeout(Duration::from_secs(limit()))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 eprintln!("{name} hangs");
                 std::process::abort();
             }
         });
         Self { _alive: alive }
     }
+}
+
+/// In seconds.
+fn limit() -> u64 {
+    std::env::var("ROVING_TEST_LIMIT")
+        .ok()
+        .and_then(|limit| limit.parse().ok())
+        .unwrap_or(60)
 }
 
 /// Said once, heard by fibers that look again and again.
@@ -80,6 +92,20 @@ pub(crate) fn spawn_waiting_here<T: Send + 'static>(
     let fiber = roving_runtime::spawn(move || body(&theirs));
     flag.wait();
     fiber
+}
+
+/// A listener on a port of its own.
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    (listener, addr)
+}
+
+/// Two ends of a connection.
+pub(crate) fn pair() -> (TcpStream, TcpStream) {
+    let (listener, addr) = listen();
+    let client = TcpStream::connect(addr).expect("it listens");
+    (client, listener.accept().expect("there is a connection").0)
 }
 
 /// Splitmix64 (Steele, Lea and Flood 2014).
