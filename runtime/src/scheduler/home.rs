@@ -223,7 +223,12 @@ impl Home for WorkerHome {
     }
 
     fn enroll(&self, core: NonNull<Core>) -> u32 {
-        self.hub.remotes[self.index].registry.lock().insert(core)
+        let place = self.hub.remotes[self.index].registry.lock().insert(core);
+        if self.hub.cancelling.load(crate::loom::sync::atomic::Ordering::Relaxed) {
+            // SAFETY: the running fiber is alive.
+            let _ = unsafe { core.as_ref() }.state.transition_to_cancelled();
+        }
+        place
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
