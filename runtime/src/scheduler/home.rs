@@ -226,7 +226,11 @@ impl Home for WorkerHome {
         let place = self.hub.remotes[self.index].registry.lock().insert(core);
         if self.hub.cancelling.load(crate::loom::sync::atomic::Ordering::Relaxed) {
             // SAFETY: the running fiber is alive.
-            let _ = unsafe { core.as_ref() }.state.transition_to_cancelled();
+            let state = &unsafe { core.as_ref() }.state;
+            // The token makes the park under way return, and so see the cancellation.
+            if state.transition_to_cancelled() {
+                let _ = state.transition_to_ready();
+            }
         }
         place
     }
