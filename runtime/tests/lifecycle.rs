@@ -152,3 +152,25 @@ fn spawn_outside_a_runtime_says_what_to_do() {
     assert!(message.contains("Runtime::spawn"), "{message}");
     assert!(Handle::current().is_none());
 }
+
+#[test]
+fn abandoning_cancels_fibers_that_have_not_waited_yet() {
+    let runtime = runtime(1);
+    let (running, go_on) = (Gate::default(), Gate::default());
+    let (inside, held) = (running.clone(), go_on.clone());
+    // Busy until the runtime is being abandoned, it waits for the first time after that.
+    let fiber = runtime.spawn(move || {
+        inside.open();
+        held.wait();
+        park()
+    });
+    running.wait();
+    let handle = runtime.handle().clone();
+    let ender = std::thread::spawn(move || runtime.shutdown(DropPolicy::Abandon(LONG)));
+    while handle.fiber().spawn(|| ()).is_ok() {
+        std::thread::yield_now();
+    }
+    go_on.open();
+    assert_eq!(fiber.join().unwrap(), Err(Cancelled));
+    assert!(ender.join().unwrap(), "nothing was left behind");
+}

@@ -201,7 +201,13 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    if hub.phase() >= Phase::Stopping {
+    let closed = match hub.phase() {
+        Phase::Running => false,
+        // Its own fibers may still need others to come to an end.
+        Phase::Draining => scheduler::worker_of(hub).is_none(),
+        Phase::Stopping | Phase::Stopped => true,
+    };
+    if closed {
         return Err(SpawnError {
             closure,
             kind: SpawnErrorKind::ShutDown,

@@ -223,7 +223,16 @@ impl Home for WorkerHome {
     }
 
     fn enroll(&self, core: NonNull<Core>) -> u32 {
-        self.hub.remotes[self.index].registry.lock().insert(core)
+        let place = self.hub.remotes[self.index].registry.lock().insert(core);
+        if self.hub.cancelling.load(crate::loom::sync::atomic::Ordering::Relaxed) {
+            // SAFETY: the running fiber is alive.
+            let state = &unsafe { core.as_ref() }.state;
+            // The token makes the park under way return, and so see the cancellation.
+            if state.transition_to_cancelled() {
+                let _ = state.transition_to_ready();
+            }
+        }
+        place
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {

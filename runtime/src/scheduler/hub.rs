@@ -192,6 +192,9 @@ pub(crate) struct Hub {
     from_outside: CachePadded<AtomicU64>,
     /// When a plain thread last spawned, by the hub's clock: workers do not spin while it may need the core.
     last_outside: AtomicU64,
+    /// Whether all fibers are being asked to stop. Set before the registries are read under their locks; read
+    /// after an entry is made under one: an entry that is not seen sees it.
+    pub(super) cancelling: AtomicBool,
     /// Futures that ended on threads that are no workers of this runtime.
     finished_outside: AtomicU64,
     drained: Mutex<()>,
@@ -228,6 +231,7 @@ impl Hub {
             last_outside: AtomicU64::new(0),
             drained: Mutex::new(()),
             drained_changed: Condvar::new(),
+            cancelling: AtomicBool::new(false),
             finished_outside: AtomicU64::new(0),
             companion: OnceLock::new(),
             monitor_asleep: AtomicBool::new(false),
@@ -450,8 +454,9 @@ impl Hub {
                 .any(|remote| !remote.stealers[class].is_empty())
     }
 
-    /// Asks every started fiber to stop.
+    /// Asks every started fiber to stop, those that suspend for the first time later included.
     pub(crate) fn cancel_all(&self) {
+        self.cancelling.store(true, Ordering::Relaxed);
         for remote in self.workers() {
             let fibers: Vec<FiberRef> = remote.registry.lock().iter().collect();
             for fiber in fibers {
