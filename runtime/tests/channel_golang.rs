@@ -185,7 +185,7 @@ fn selects_among_plain_operations() {
         for channel in 0..4 {
             let (there, here) = (ends.clone(), ends.clone());
             fibers.push(runtime.spawn(move || (0..VALUES).for_each(|value| there[channel].0.send(value).unwrap())));
-            fibers.push(runtime.spawn(move || (0..VALUES).for_each(|_| drop(here[channel].1.recv().unwrap()))));
+            fibers.push(runtime.spawn(move || (0..VALUES).for_each(|_| _ = here[channel].1.recv().unwrap())));
         }
         let (there, here) = (ends.clone(), ends);
         fibers.push(runtime.spawn(move || {
@@ -263,14 +263,11 @@ fn a_stage_of_workers() {
             });
         }
         drop(results);
-        let expected: usize = runtime
-            .spawn(move || {
-                let values = (0..1000).map(|number| primes[number % primes.len()]);
-                values.inspect(|value| jobs.send(*value).unwrap()).sum()
-            })
-            .join()
-            .unwrap();
-        assert_eq!(done.iter().sum::<usize>(), expected);
+        let producer = runtime.spawn(move || {
+            let values = (0..1000).map(|number| primes[number % primes.len()]);
+            values.inspect(|value| jobs.send(*value).unwrap()).sum::<usize>()
+        });
+        assert_eq!(done.iter().sum::<usize>(), producer.join().unwrap());
     });
 }
 
@@ -319,7 +316,7 @@ fn a_select_sends_once() {
         runtime.spawn(move || {
             for value in 0..VALUES {
                 let mut select = Select::new();
-                senders.iter().for_each(|sender| drop(select.send(sender, value)));
+                senders.iter().for_each(|sender| _ = select.send(sender, value));
                 let done = select.wait().unwrap();
                 let index = done.index();
                 done.send(&senders[index]).unwrap();

@@ -75,8 +75,7 @@ fn fibers_of_one_worker_start_in_spawn_order_and_take_turns() {
             while fibers.iter().any(|fiber| !fiber.is_done()) {
                 yield_now();
             }
-            let log = log.lock().unwrap().clone();
-            log
+            Arc::into_inner(log).unwrap().into_inner().unwrap()
         })
         .join()
         .unwrap();
@@ -249,7 +248,7 @@ fn a_fiber_cancelled_before_it_starts_never_runs() {
 fn cancellation_ends_every_kind_of_wait_and_stays() {
     let runtime = runtime(2);
     type Wait = Box<dyn FnOnce() -> Result<(), Cancelled> + Send>;
-    let never = runtime.spawn(|| park());
+    let never = runtime.spawn(park);
     let never_ends = never.fiber();
     let waits: Vec<Wait> = vec![
         Box::new(park),

@@ -63,7 +63,7 @@ fn abandoning_cancels_then_lets_go() {
             loop {
                 let _ = park();
             }
-        })
+        });
     });
     let unstarted_after = runtime.handle().clone();
     stubborn_parked.wait();

@@ -216,8 +216,9 @@ impl Hooks for Recorder {
     fn fiber_end(&self, fiber: FiberView<'_>) {
         let area = fiber.area().unwrap();
         // SAFETY: still the embedder's, and nobody else writes it.
+        let bytes = unsafe { area.as_ref() };
         assert!(
-            unsafe { area.as_ref() }.iter().all(|&byte| byte == 7),
+            bytes.iter().all(|&byte| byte == 7),
             "the fiber's own stack stays out of it"
         );
         self.note("end");

@@ -224,7 +224,11 @@ impl Home for WorkerHome {
 
     fn enroll(&self, core: NonNull<Core>) -> u32 {
         let place = self.hub.remotes[self.index].registry.lock().insert(core);
-        if self.hub.cancelling.load(crate::loom::sync::atomic::Ordering::Relaxed) {
+        if self
+            .hub
+            .cancelling
+            .load(crate::loom::sync::atomic::Ordering::Relaxed)
+        {
             // SAFETY: the running fiber is alive.
             let state = &unsafe { core.as_ref() }.state;
             // The token makes the park under way return, and so see the cancellation.

@@ -20,8 +20,14 @@ pub(crate) fn runtime(workers: usize) -> Runtime {
 /// As [`runtime`], but no worker ever counts as stuck: on a loaded machine one may, when the system does not run it
 /// for a while, and then its work goes elsewhere, as it should. For tests of who runs what.
 pub(crate) fn steady_runtime(workers: usize) -> Runtime {
-    let builder = Runtime::builder().workers(workers).long_turn(Duration::from_secs(3600)).max_spares(0);
-    builder.on_drop(DropPolicy::Abandon(Duration::from_secs(10))).build().expect("a runtime")
+    let builder = Runtime::builder()
+        .workers(workers)
+        .long_turn(Duration::from_secs(3600))
+        .max_spares(0);
+    builder
+        .on_drop(DropPolicy::Abandon(Duration::from_secs(10)))
+        .build()
+        .expect("a runtime")
 }
 
 /// A one-shot event between plain threads and fibers on other workers. Blocks the thread that waits.
