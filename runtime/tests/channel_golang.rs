@@ -101,7 +101,9 @@ fn a_value_is_found_while_the_channel_closes() {
             let here = receiver.try_recv();
             let there = found.join().unwrap();
             assert!(
-                (here == Ok(1)) != (there == Ok(1)) && here != Err(TryRecvError::Empty) && there != Err(TryRecvError::Empty),
+                (here == Ok(1)) != (there == Ok(1))
+                    && here != Err(TryRecvError::Empty)
+                    && there != Err(TryRecvError::Empty),
                 "{here:?} {there:?}"
             );
         }
@@ -184,7 +186,9 @@ fn selects_among_plain_operations() {
         let mut fibers = Vec::new();
         for channel in 0..4 {
             let (there, here) = (ends.clone(), ends.clone());
-            fibers.push(runtime.spawn(move || (0..VALUES).for_each(|value| there[channel].0.send(value).unwrap())));
+            fibers.push(
+                runtime.spawn(move || (0..VALUES).for_each(|value| there[channel].0.send(value).unwrap())),
+            );
             fibers.push(runtime.spawn(move || (0..VALUES).for_each(|_| _ = here[channel].1.recv().unwrap())));
         }
         let (there, here) = (ends.clone(), ends);
@@ -239,7 +243,13 @@ fn a_select_favours_none() {
             counts
         });
         // 1,000 each, with a deviation of 22.
-        assert!(counts.join().unwrap().iter().all(|count| (850..1150).contains(count)));
+        assert!(
+            counts
+                .join()
+                .unwrap()
+                .iter()
+                .all(|count| (850..1150).contains(count))
+        );
     });
 }
 
@@ -384,7 +394,12 @@ fn leaving_the_middle_of_a_queue() {
                 let all = select.recv(&from_all);
                 select.recv(&from_out);
                 let done = select.wait().unwrap();
-                if done.index() == all { done.recv(&from_all) } else { done.recv(&from_out) }.unwrap()
+                if done.index() == all {
+                    done.recv(&from_all)
+                } else {
+                    done.recv(&from_out)
+                }
+                .unwrap()
             })
         };
         let mut plain = Vec::new();
@@ -423,7 +438,11 @@ fn the_prime_sieve() {
             let (sender, next) = rendezvous();
             let previous = std::mem::replace(&mut receiver, next);
             runtime.spawn(move || {
-                previous.iter().filter(|n| n % prime != 0).take_while(|&n| sender.send(n).is_ok()).for_each(drop);
+                previous
+                    .iter()
+                    .filter(|n| n % prime != 0)
+                    .take_while(|&n| sender.send(n).is_ok())
+                    .for_each(drop);
             });
         }
         assert_eq!((primes[0], primes[9], primes[39]), (2, 29, 173));

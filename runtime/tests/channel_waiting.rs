@@ -25,14 +25,19 @@ fn fibers_and_threads_on_both_sides() {
                 let receiver = receiver.clone();
                 move || receiver.iter().collect::<Vec<_>>()
             };
-            let fibers: Vec<_> = (0..3).map(|number| runtime.spawn(produce(number * 300))).collect();
+            let fibers: Vec<_> = (0..3)
+                .map(|number| runtime.spawn(produce(number * 300)))
+                .collect();
             let thread = std::thread::spawn(produce(900));
             let consumers: Vec<_> = (0..3).map(|_| runtime.spawn(consume())).collect();
             let consumer = std::thread::spawn(consume());
             drop(sender);
             fibers.into_iter().for_each(|fiber| fiber.join().unwrap());
             thread.join().unwrap();
-            let mut all: Vec<_> = consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect();
+            let mut all: Vec<_> = consumers
+                .into_iter()
+                .flat_map(|consumer| consumer.join().unwrap())
+                .collect();
             all.extend(consumer.join().unwrap());
             all.sort_unstable();
             assert!(all.into_iter().eq(0..1200));
@@ -147,7 +152,11 @@ fn no_value_is_lost_or_dropped_twice_in_a_closing_channel() {
                 let senders: Vec<_> = (0..6)
                     .map(|_| {
                         let (sender, dropped) = (sender.clone(), dropped.clone());
-                        runtime.spawn(move || (0..10).filter(|_| sender.send(Counted(dropped.clone())).is_ok()).count())
+                        runtime.spawn(move || {
+                            (0..10)
+                                .filter(|_| sender.send(Counted(dropped.clone())).is_ok())
+                                .count()
+                        })
                     })
                     .collect();
                 let receivers: Vec<_> = (0..2)
@@ -168,7 +177,10 @@ fn no_value_is_lost_or_dropped_twice_in_a_closing_channel() {
                 if round % 2 == 1 {
                     sender.close();
                 }
-                let there: usize = receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum();
+                let there: usize = receivers
+                    .into_iter()
+                    .map(|receiver| receiver.join().unwrap())
+                    .sum();
                 assert_eq!(dropped.load(SeqCst), 60);
                 assert!(sent >= here + there);
             }
@@ -205,7 +217,8 @@ fn closing_wakes_all_that_wait() {
                     if done.index() == send {
                         done.send(&full) == Err(SendError::Closed(value))
                     } else {
-                        done.recv(&empty) == Err(RecvError::Closed) && select.take_unsent(send, &full) == Some(value)
+                        done.recv(&empty) == Err(RecvError::Closed)
+                            && select.take_unsent(send, &full) == Some(value)
                     }
                 })
             })
@@ -230,7 +243,10 @@ fn a_sender_that_panics_closes_what_it_alone_held() {
         panic!("and nothing more");
     });
     assert_eq!(receiver.recv(), Ok(1));
-    assert_eq!(receiver.recv_timeout(LONG).unwrap_err().to_string(), RecvError::Closed.to_string());
+    assert_eq!(
+        receiver.recv_timeout(LONG).unwrap_err().to_string(),
+        RecvError::Closed.to_string()
+    );
     fiber.join().unwrap_err();
 }
 
@@ -241,7 +257,11 @@ fn a_channel_for_the_answer() {
         let (questions, asked) = bounded::<(u64, Sender<u64>)>(2);
         for _ in 0..2 {
             let asked = asked.clone();
-            runtime.spawn(move || asked.iter().for_each(|(number, answer)| answer.send(number * number).unwrap()));
+            runtime.spawn(move || {
+                asked
+                    .iter()
+                    .for_each(|(number, answer)| answer.send(number * number).unwrap())
+            });
         }
         let clients: Vec<_> = (0..20)
             .map(|number| {

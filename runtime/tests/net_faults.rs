@@ -4,11 +4,11 @@ mod net_support;
 
 use net_support::{Watchdog, child, is_child, listen, run_in_child, runtime};
 use roving_runtime::net::{AcceptBackoff, TcpListener, TcpStream};
-use roving_runtime::{Runtime, spawn, yield_now};
+use roving_runtime::sync::Barrier;
+use roving_runtime::{Runtime, spawn};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -146,17 +146,14 @@ fn connections_between_two_processes(count: usize) {
         .and_then(|addr| addr.parse().ok())
         .expect("the child says where it listens");
     let runtime = runtime(2);
-    let connected = AtomicUsize::new(0);
+    let connected = Barrier::new(count);
     runtime.handle().scope(|scope| {
         for client in 0..count {
             let connected = &connected;
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(addr).expect("it listens");
-                connected.fetch_add(1, Ordering::AcqRel);
                 // All at once.
-                while connected.load(Ordering::Acquire) < count {
-                    yield_now();
-                }
+                let _ = connected.wait().expect("nobody cancels it");
                 let message = client.to_ne_bytes();
                 for _ in 0..3 {
                     let mut back = [0; 8];

@@ -4,12 +4,12 @@ mod net_support;
 
 use net_support::{Rng, listen, on_workers, pair, spawn_waiting};
 use roving_runtime::net::{TcpListener, TcpStream};
-use roving_runtime::{Runtime, spawn, yield_now};
+use roving_runtime::sync::Barrier;
+use roving_runtime::{Runtime, spawn};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Sends everything back until the end.
@@ -91,16 +91,14 @@ fn a_thousand_connections_at_once() {
         const CLIENTS: usize = 1000;
         let (listener, addr) = listen();
         let server = serve(runtime, listener, CLIENTS);
-        let connected = AtomicUsize::new(0);
+        let connected = Barrier::new(CLIENTS);
         runtime.handle().scope(|scope| {
             for client in 0..CLIENTS {
                 let connected = &connected;
                 scope.spawn(move || {
                     let mut stream = TcpStream::connect(addr).expect("it listens");
-                    connected.fetch_add(1, Ordering::AcqRel);
-                    while connected.load(Ordering::Acquire) < CLIENTS {
-                        yield_now();
-                    }
+                    // All at once.
+                    let _ = connected.wait().expect("nobody cancels it");
                     let message = client.to_ne_bytes();
                     let mut back = message;
                     for _ in 0..3 {

@@ -137,7 +137,9 @@ fn a_cancelled_waiter_has_no_lock_and_keeps_none_from_others() {
         });
         until_parked(runtime, WaitReason::Mutex, 4);
         cancelled.iter().for_each(roving_runtime::JoinHandle::cancel);
-        cancelled.into_iter().for_each(|fiber| assert!(fiber.join().unwrap()));
+        cancelled
+            .into_iter()
+            .for_each(|fiber| assert!(fiber.join().unwrap()));
         drop(guard);
         behind.join().unwrap();
         assert_eq!(*mutex.lock().unwrap(), 1);
@@ -185,7 +187,10 @@ fn a_free_lock_does_not_look_at_cancellation_and_a_shield_holds_it_back() {
             drop(mutex.lock().unwrap());
             let guard = mutex.lock().unwrap();
             assert!(matches!(mutex.lock(), Err(LockError::Cancelled)));
-            assert!(matches!(mutex.lock_timeout(SHORT), Err(LockTimeoutError::Cancelled)));
+            assert!(matches!(
+                mutex.lock_timeout(SHORT),
+                Err(LockTimeoutError::Cancelled)
+            ));
             let waited = shield(|| mutex.lock_timeout(SHORT).err().map(|error| error.to_string()));
             assert_eq!(waited.as_deref(), Some("the lock did not come free in time"));
             drop(guard);
@@ -208,7 +213,9 @@ fn a_fiber_that_panics_poisons() {
             }
         });
         fiber.join().unwrap_err();
-        let Err(LockError::Poisoned(guard)) = mutex.lock() else { panic!("it is poisoned") };
+        let Err(LockError::Poisoned(guard)) = mutex.lock() else {
+            panic!("it is poisoned")
+        };
         assert_eq!(*guard, 2);
     });
 }
@@ -282,7 +289,10 @@ fn readers_share_and_writers_do_not() {
         };
         let readers: Vec<_> = (0..4).map(|_| runtime.spawn(read())).collect();
         let thread = std::thread::spawn(read());
-        writers.into_iter().chain(readers).for_each(|fiber| fiber.join().unwrap());
+        writers
+            .into_iter()
+            .chain(readers)
+            .for_each(|fiber| fiber.join().unwrap());
         thread.join().unwrap();
         assert_eq!(*lock.read().unwrap(), (600, 600));
         assert!(together.load(SeqCst) > 1, "readers never were together");
@@ -377,9 +387,14 @@ fn a_condition_between_fibers_and_threads() {
         let thread = std::thread::spawn(produce());
         let consumers: Vec<_> = (0..2).map(|_| runtime.spawn(consume())).collect();
         let consumer = std::thread::spawn(consume());
-        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        producers
+            .into_iter()
+            .for_each(|producer| producer.join().unwrap());
         thread.join().unwrap();
-        let sum: u32 = consumers.into_iter().map(|consumer| consumer.join().unwrap()).sum();
+        let sum: u32 = consumers
+            .into_iter()
+            .map(|consumer| consumer.join().unwrap())
+            .sum();
         assert_eq!(sum + consumer.join().unwrap(), 3 * (0..200).sum::<u32>());
     });
 }
@@ -453,7 +468,10 @@ fn timeouts_of_fibers() {
         let fiber = runtime.spawn({
             let (mutex, timed_out) = (mutex.clone(), timed_out.clone());
             move || {
-                assert!(matches!(mutex.0.lock_timeout(SHORT), Err(LockTimeoutError::TimedOut)));
+                assert!(matches!(
+                    mutex.0.lock_timeout(SHORT),
+                    Err(LockTimeoutError::TimedOut)
+                ));
                 timed_out.store(true, SeqCst);
                 let guard = mutex.0.lock_timeout(LONG).unwrap();
                 let (guard, notified) = mutex.1.wait_timeout(guard, SHORT).unwrap();

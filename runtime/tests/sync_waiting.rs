@@ -3,11 +3,12 @@
 mod sync_support;
 
 use roving_runtime::sync::channel::{
-    RecvError, RecvTimeoutError, Select, SelectError, SelectTimeoutError, SendError, SendTimeoutError, rendezvous,
+    RecvError, RecvTimeoutError, Select, SelectError, SelectTimeoutError, SendError, SendTimeoutError,
+    rendezvous,
 };
 use roving_runtime::sync::{
-    AcquireError, AcquireTimeoutError, Barrier, BarrierError, Condvar, Event, LockError, LockTimeoutError, Mutex, Once,
-    OnceCell, OnceError, RawMutex, RwLock, Semaphore,
+    AcquireError, AcquireTimeoutError, Barrier, BarrierError, Condvar, Event, LockError, LockTimeoutError,
+    Mutex, Once, OnceCell, OnceError, RawMutex, RwLock, Semaphore,
 };
 use roving_runtime::{Cancelled, Runtime, WaitReason, current_fiber, shield, sleep, yield_now};
 use std::sync::Arc;
@@ -48,14 +49,28 @@ impl Everything {
 type Wait = (WaitReason, fn(&Everything) -> bool);
 
 const WAITS: &[Wait] = &[
-    (WaitReason::Mutex, |all| matches!(all.mutex.lock(), Err(LockError::Cancelled))),
-    (WaitReason::Mutex, |all| matches!(all.mutex.lock_timeout(LONG), Err(LockTimeoutError::Cancelled))),
+    (WaitReason::Mutex, |all| {
+        matches!(all.mutex.lock(), Err(LockError::Cancelled))
+    }),
+    (WaitReason::Mutex, |all| {
+        matches!(all.mutex.lock_timeout(LONG), Err(LockTimeoutError::Cancelled))
+    }),
     (WaitReason::Mutex, |all| all.raw.lock() == Err(Cancelled)),
-    (WaitReason::Mutex, |all| all.raw.lock_until(Some(Instant::now() + LONG)) == Err(Cancelled)),
-    (WaitReason::RwLock, |all| matches!(all.lock.read(), Err(LockError::Cancelled))),
-    (WaitReason::RwLock, |all| matches!(all.lock.read_timeout(LONG), Err(LockTimeoutError::Cancelled))),
-    (WaitReason::RwLock, |all| matches!(all.lock.write(), Err(LockError::Cancelled))),
-    (WaitReason::RwLock, |all| matches!(all.lock.write_timeout(LONG), Err(LockTimeoutError::Cancelled))),
+    (WaitReason::Mutex, |all| {
+        all.raw.lock_until(Some(Instant::now() + LONG)) == Err(Cancelled)
+    }),
+    (WaitReason::RwLock, |all| {
+        matches!(all.lock.read(), Err(LockError::Cancelled))
+    }),
+    (WaitReason::RwLock, |all| {
+        matches!(all.lock.read_timeout(LONG), Err(LockTimeoutError::Cancelled))
+    }),
+    (WaitReason::RwLock, |all| {
+        matches!(all.lock.write(), Err(LockError::Cancelled))
+    }),
+    (WaitReason::RwLock, |all| {
+        matches!(all.lock.write_timeout(LONG), Err(LockTimeoutError::Cancelled))
+    }),
     (WaitReason::Condvar, |all| {
         let private = Mutex::new(());
         all.condition.wait(private.lock().unwrap()).is_err()
@@ -64,15 +79,28 @@ const WAITS: &[Wait] = &[
         let private = Mutex::new(());
         all.condition.wait_timeout(private.lock().unwrap(), LONG).is_err()
     }),
-    (WaitReason::Semaphore, |all| matches!(all.semaphore.acquire(), Err(AcquireError::Cancelled))),
     (WaitReason::Semaphore, |all| {
-        matches!(all.semaphore.acquire_many_timeout(3, LONG), Err(AcquireTimeoutError::Cancelled))
+        matches!(all.semaphore.acquire(), Err(AcquireError::Cancelled))
+    }),
+    (WaitReason::Semaphore, |all| {
+        matches!(
+            all.semaphore.acquire_many_timeout(3, LONG),
+            Err(AcquireTimeoutError::Cancelled)
+        )
     }),
     (WaitReason::Event, |all| all.event.wait() == Err(Cancelled)),
-    (WaitReason::Event, |all| all.event.wait_timeout(LONG) == Err(Cancelled)),
-    (WaitReason::Barrier, |all| all.barrier.wait() == Err(BarrierError::Cancelled)),
-    (WaitReason::Barrier, |all| all.barrier.wait_timeout(LONG) == Err(BarrierError::Cancelled)),
-    (WaitReason::Once, |all| all.once.call_once(|| unreachable!()) == Err(OnceError::Cancelled)),
+    (WaitReason::Event, |all| {
+        all.event.wait_timeout(LONG) == Err(Cancelled)
+    }),
+    (WaitReason::Barrier, |all| {
+        all.barrier.wait() == Err(BarrierError::Cancelled)
+    }),
+    (WaitReason::Barrier, |all| {
+        all.barrier.wait_timeout(LONG) == Err(BarrierError::Cancelled)
+    }),
+    (WaitReason::Once, |all| {
+        all.once.call_once(|| unreachable!()) == Err(OnceError::Cancelled)
+    }),
     (WaitReason::Send, |_| {
         let (sender, _receiver) = rendezvous();
         sender.send(1) == Err(SendError::Cancelled(1))
@@ -200,7 +228,12 @@ fn cancelled_while_being_granted() {
             let semaphore = Arc::new(Semaphore::new(0));
             let waiter = runtime.spawn({
                 let semaphore = semaphore.clone();
-                move || semaphore.acquire().map(roving_runtime::sync::Permit::forget).is_ok()
+                move || {
+                    semaphore
+                        .acquire()
+                        .map(roving_runtime::sync::Permit::forget)
+                        .is_ok()
+                }
             });
             until_parked(runtime, WaitReason::Semaphore, 1);
             let canceller = std::thread::spawn({
@@ -309,7 +342,11 @@ fn a_cancelled_member_breaks_the_barrier() {
         until_parked(runtime, WaitReason::Barrier, 38);
         members[7].cancel();
         for (number, member) in members.into_iter().enumerate() {
-            let expected = if number == 7 { BarrierError::Cancelled } else { BarrierError::Broken };
+            let expected = if number == 7 {
+                BarrierError::Cancelled
+            } else {
+                BarrierError::Broken
+            };
             assert_eq!(member.join().unwrap(), Err(expected));
         }
         assert_eq!(thread.join().unwrap(), Err(BarrierError::Broken));
@@ -336,9 +373,15 @@ fn a_barrier_passed_and_broken_at_once() {
                 move || last.cancel()
             });
             let last = barrier.wait().is_ok();
-            let passed: Vec<_> = members.into_iter().map(|member| member.join().unwrap().is_ok()).collect();
+            let passed: Vec<_> = members
+                .into_iter()
+                .map(|member| member.join().unwrap().is_ok())
+                .collect();
             canceller.join().unwrap();
-            assert!(passed.iter().all(|passed| *passed == last), "{passed:?}, the last: {last}");
+            assert!(
+                passed.iter().all(|passed| *passed == last),
+                "{passed:?}, the last: {last}"
+            );
         }
     });
 }

@@ -1,80 +1,42 @@
 //! Names of hosts. getaddrinfo(3) blocks, and may need more stack than a fiber has.
 
-use crate::fiber::parker::{Parker, Unparker, Wake};
-use crate::fiber::{Cancelled, WaitReason};
+use crate::fiber::parker::Parker;
 use crate::loom::sync::{Arc, Mutex, OnceLock};
-use crate::loom::thread;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Runs a call that blocks on a thread that may.
-pub(crate) type Offload = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
+/// Makes a call that blocks where it may, while the calling fiber is parked.
+pub(crate) type MakeBlocking = fn(Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
-static OFFLOAD: OnceLock<Offload> = OnceLock::new();
+static MAKE_BLOCKING: OnceLock<MakeBlocking> = OnceLock::new();
 
-/// THE SEAM FOR THE BLOCKING POOL (room L8, which this room cannot name): until the pool is set here, every
-/// look-up gets a thread of its own.
-#[allow(dead_code, reason = "the blocking pool sets it")]
-pub(crate) fn set_offload(offload: Offload) {
-    let _ = OFFLOAD.set(offload);
-}
-
-fn own_thread(call: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-    thread::Builder::new()
-        .name("roving-lookup".to_owned())
-        .spawn(call)
-        .map(|_| ())
-}
-
-struct Answer {
-    addrs: Option<io::Result<Vec<SocketAddr>>>,
-    /// Set while a fiber waits: it leaves under the lock, so the unparker is never stale.
-    waiter: Option<Unparker>,
+/// Gives this room the blocking pool, which is of a higher one. The first stays.
+pub(crate) fn set_blocking(make: MakeBlocking) {
+    let _ = MAKE_BLOCKING.set(make);
 }
 
 /// The addresses of a host.
 ///
 /// # Errors
-/// The host is unknown, the name service failed, no thread could be made, or the calling fiber was cancelled:
+/// The host is unknown, the name service failed, no thread could be had, or the calling fiber was cancelled:
 /// the look-up then goes on by itself, and nobody takes its answer.
+///
+/// # Panics
+/// In a stackless future.
 pub(super) fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let parker = Parker::current();
-    if matches!(parker, Parker::Thread(_)) {
-        return ask(host, port);
-    }
-    let answer = Arc::new(Mutex::new(Answer {
-        addrs: None,
-        waiter: None,
-    }));
+    let make = match Parker::current() {
+        Parker::Fiber(_) => MAKE_BLOCKING.get(),
+        Parker::Thread(_) => None,
+    };
+    let Some(make) = make else { return ask(host, port) };
+    let answer = Arc::new(Mutex::new(None));
     let (theirs, host) = (answer.clone(), host.to_owned());
-    let call = Box::new(move || {
+    make(Box::new(move || {
         let addrs = ask(&host, port);
-        let wake = {
-            let mut answer = theirs.lock();
-            answer.addrs = Some(addrs);
-            answer.waiter.take().map_or(Wake::Nothing, Unparker::begin)
-        };
-        wake.finish();
-    });
-    OFFLOAD.get().copied().unwrap_or(own_thread)(call)?;
-    wait(&answer, &parker)
-}
-
-fn wait(answer: &Mutex<Answer>, parker: &Parker) -> io::Result<Vec<SocketAddr>> {
-    loop {
-        {
-            let mut answer = answer.lock();
-            if let Some(addrs) = answer.addrs.take() {
-                return addrs;
-            }
-            if parker.is_cancelled() {
-                answer.waiter = None;
-                return Err(io::Error::other(Cancelled));
-            }
-            answer.waiter = Some(parker.unparker());
-        }
-        let _ = parker.park(None, WaitReason::Blocking);
-    }
+        *theirs.lock() = Some(addrs);
+    }))?;
+    let addrs = answer.lock().take();
+    addrs.unwrap_or_else(|| Err(io::Error::other("the look-up of a name was given up")))
 }
 
 fn ask(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -22,6 +22,7 @@ mod unix;
 
 pub use addr::ToSocketAddrs;
 pub use backoff::AcceptBackoff;
+pub(crate) use lookup::set_blocking;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixStream};

@@ -3,10 +3,11 @@
 
 use super::handle::Handle;
 use crate::fiber::options::FiberOptions;
-use crate::fiber::{self, FiberRef, JoinError, JoinHandle, Refusal};
+use crate::fiber::{self, Cancelled, FiberRef, JoinError, JoinHandle, Refusal};
 use crate::loom::sync::{Arc, Condvar, Mutex};
 use crate::loom::thread;
 use std::collections::VecDeque;
+use std::io;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -161,6 +162,14 @@ impl Handle {
         self.blocking.submit(fiber);
         handle
     }
+}
+
+/// [`blocking`], as the sockets' look-up of names asks for it. Called in a fiber.
+pub(super) fn blocking_for_net(call: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    blocking(call).map_err(|error| match error {
+        JoinError::CallerCancelled => io::Error::other(Cancelled),
+        error => io::Error::other(error.to_string()),
+    })
 }
 
 /// Runs `call`, which may block, on the blocking pool, and waits for it.

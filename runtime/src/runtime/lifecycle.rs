@@ -1,6 +1,6 @@
 //! A running runtime, and how it ends.
 
-use super::blocking::BlockingPool;
+use super::blocking::{BlockingPool, blocking_for_net};
 use super::builder::{BuildError, Builder, DropPolicy};
 use super::handle::{FiberBuilder, Handle};
 use super::monitor::Monitor;
@@ -105,6 +105,7 @@ impl Runtime {
         let (hub, crew) = scheduler::build(drivers, builder.max_spares, slabs, default_stack, builder.hooks);
         let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
         hub.set_companion(blocking.clone());
+        crate::net::set_blocking(blocking_for_net);
         let threads = Threads {
             name: builder.thread_name,
             running: Mutex::default(),

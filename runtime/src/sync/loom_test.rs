@@ -32,7 +32,10 @@ fn explore(mut builder: loom::model::Builder, check: impl Fn() + Send + Sync + '
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         check();
     });
-    println!("{executions:?} executions, preemptions: {:?}", builder.preemption_bound);
+    println!(
+        "{executions:?} executions, preemptions: {:?}",
+        builder.preemption_bound
+    );
 }
 
 fn spawn<T: 'static>(f: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
@@ -212,6 +215,26 @@ fn loom_condvar_one_gives_up() {
     });
 }
 
+/// The one that wants more than there will be gives up, and lets the one behind it have its permit.
+#[test]
+fn loom_semaphore_one_gives_up() {
+    bounded(4, || {
+        let semaphore = Arc::new(Semaphore::new(0));
+        let patient = spawn({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire().unwrap().forget()
+        });
+        let greedy = spawn({
+            let semaphore = semaphore.clone();
+            move || semaphore.acquire_many_timeout(2, SOON).is_ok()
+        });
+        semaphore.add_permits(1);
+        patient.join().unwrap();
+        assert!(!greedy.join().unwrap());
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
 #[test]
 fn loom_semaphore_permits_are_neither_lost_nor_made() {
     bounded(3, || {
@@ -222,7 +245,12 @@ fn loom_semaphore_permits_are_neither_lost_nor_made() {
         });
         let hasty = spawn({
             let semaphore = semaphore.clone();
-            move || semaphore.acquire_many_timeout(2, SOON).map(crate::sync::Permit::forget).is_ok()
+            move || {
+                semaphore
+                    .acquire_many_timeout(2, SOON)
+                    .map(crate::sync::Permit::forget)
+                    .is_ok()
+            }
         });
         semaphore.add_permits(1);
         semaphore.add_permits(2);
@@ -284,14 +312,25 @@ fn loom_barrier_passes_or_breaks_for_all() {
         });
         let hasty = spawn({
             let barrier = barrier.clone();
-            move || barrier.wait_timeout(SOON).map(crate::sync::BarrierPassed::is_leader)
+            move || {
+                barrier
+                    .wait_timeout(SOON)
+                    .map(crate::sync::BarrierPassed::is_leader)
+            }
         });
         let here = barrier.wait().map(crate::sync::BarrierPassed::is_leader);
         let outcomes = [here, patient.join().unwrap(), hasty.join().unwrap()];
         if outcomes.iter().all(Result::is_ok) {
             assert_eq!(outcomes.iter().filter(|outcome| **outcome == Ok(true)).count(), 1);
         } else {
-            assert_eq!(outcomes, [Err(BarrierError::Broken), Err(BarrierError::Broken), Err(BarrierError::TimedOut)]);
+            assert_eq!(
+                outcomes,
+                [
+                    Err(BarrierError::Broken),
+                    Err(BarrierError::Broken),
+                    Err(BarrierError::TimedOut)
+                ]
+            );
         }
     });
 }
@@ -326,7 +365,14 @@ fn loom_once_is_tried_again() {
         let cell = Arc::new(OnceCell::new());
         let runs = Arc::new(AtomicUsize::new(0));
         let attempt = |cell: Arc<OnceCell<u32>>, runs: Arc<AtomicUsize>| {
-            cell.get_or_try_init(|| if runs.fetch_add(1, Ordering::Relaxed) == 0 { Err(()) } else { Ok(9) }).is_ok()
+            cell.get_or_try_init(|| {
+                if runs.fetch_add(1, Ordering::Relaxed) == 0 {
+                    Err(())
+                } else {
+                    Ok(9)
+                }
+            })
+            .is_ok()
         };
         let others: Vec<_> = (0..2)
             .map(|_| {

@@ -72,7 +72,9 @@ impl Actor {
             return false;
         }
         // SAFETY: the node was in the queue, whose lock we hold.
-        let Some(choice) = (unsafe { self.waiter.choose(5) }) else { return false };
+        let Some(choice) = (unsafe { self.waiter.choose(5) }) else {
+            return false;
+        };
         // SAFETY: loom checks it.
         self.slot.with_mut(|slot| unsafe { *slot = value });
         let ready = choice.wake_by(|_| self.begin());

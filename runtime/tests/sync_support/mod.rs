@@ -14,7 +14,11 @@ pub(crate) const SHORT: Duration = Duration::from_millis(2);
 pub(crate) fn on_each(test: impl Fn(&Runtime)) {
     for workers in [1, 2, 4] {
         let policy = DropPolicy::Abandon(Duration::from_secs(5));
-        let runtime = Runtime::builder().workers(workers).on_drop(policy).build().expect("a runtime");
+        let runtime = Runtime::builder()
+            .workers(workers)
+            .on_drop(policy)
+            .build()
+            .expect("a runtime");
         test(&runtime);
     }
 }
@@ -32,6 +36,9 @@ pub(crate) fn until(condition: impl Fn() -> bool) {
 pub(crate) fn until_parked(runtime: &Runtime, reason: WaitReason, count: usize) {
     until(|| {
         let dump = runtime.handle().dump();
-        dump.iter().filter(|fiber| fiber.state == FiberState::Parked(reason)).count() == count
+        dump.iter()
+            .filter(|fiber| fiber.state == FiberState::Parked(reason))
+            .count()
+            == count
     });
 }

@@ -9,7 +9,8 @@ fn loom_select_two_senders_at_once() {
     model(4, || {
         let ends = [bounded(0), bounded(0)];
         let senders = [ends[0].0.clone(), ends[1].0.clone()];
-        let senders = senders.map(|sender| thread::spawn(move || sender.send_timeout(Box::new(1), SOON).is_ok()));
+        let senders =
+            senders.map(|sender| thread::spawn(move || sender.send_timeout(Box::new(1), SOON).is_ok()));
         let mut select = Select::new();
         for (_, receiver) in &ends {
             select.recv(receiver);
@@ -26,7 +27,10 @@ fn loom_select_two_senders_at_once() {
         for (index, sender) in senders.into_iter().enumerate() {
             assert_eq!(sender.join().unwrap(), received == Some(index));
         }
-        assert!(ends.iter().all(|(_, receiver)| receiver.try_recv() == Err(TryRecvError::Empty)));
+        assert!(
+            ends.iter()
+                .all(|(_, receiver)| receiver.try_recv() == Err(TryRecvError::Empty))
+        );
     });
 }
 
@@ -133,7 +137,10 @@ fn loom_select_against_select_and_a_third() {
             Err(_) => 0,
         };
         let outcome = (here, other.join().unwrap(), third.join().unwrap());
-        assert!([(0, 0, 0), (10, 11, 0), (22, 20, 0), (0, 20, 2)].contains(&outcome), "{outcome:?}");
+        assert!(
+            [(0, 0, 0), (10, 11, 0), (22, 20, 0), (0, 20, 2)].contains(&outcome),
+            "{outcome:?}"
+        );
     });
 }
 
@@ -150,7 +157,9 @@ fn loom_select_closed_while_waiting() {
         let done = select.wait().unwrap();
         let index = done.index();
         assert_eq!(done.recv(&ends[index].1), Err(RecvError::Closed));
-        closers.into_iter().for_each(|closer| assert!(closer.join().unwrap()));
+        closers
+            .into_iter()
+            .for_each(|closer| assert!(closer.join().unwrap()));
     });
 }
 
@@ -161,7 +170,13 @@ fn loom_select_on_both_ends() {
         let (sender, receiver) = bounded(0);
         let others = [false, true].map(|sends| {
             let (sender, receiver) = (sender.clone(), receiver.clone());
-            thread::spawn(move || if sends { sender.try_send(5).is_ok() } else { receiver.try_recv() == Ok(1) })
+            thread::spawn(move || {
+                if sends {
+                    sender.try_send(5).is_ok()
+                } else {
+                    receiver.try_recv() == Ok(1)
+                }
+            })
         });
         let mut select = Select::new();
         let send = select.send(&sender, 1);

@@ -39,7 +39,11 @@ fn loom_channel_two_senders_one_place() {
 fn loom_channel_a_sender_gives_up() {
     exhaustive(|| {
         let (sender, receiver) = bounded(0);
-        let other = thread::spawn(move || sender.send_timeout(Box::new(1), SOON).map_err(|error| error.into_inner()));
+        let other = thread::spawn(move || {
+            sender
+                .send_timeout(Box::new(1), SOON)
+                .map_err(|error| error.into_inner())
+        });
         match receiver.recv() {
             Ok(value) => {
                 assert_eq!(*value, 1);

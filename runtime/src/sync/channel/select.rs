@@ -50,6 +50,8 @@ pub struct Select<'a> {
     by_rank: Vec<u32>,
     /// And in the order they are tried.
     by_chance: Vec<u32>,
+    /// The operation that was done last.
+    last: Option<u32>,
 }
 
 struct Entry<'a> {
@@ -62,8 +64,8 @@ struct Entry<'a> {
 }
 
 /// The operation that a [`Select`] has done. Its outcome is fetched with [`Selected::recv`] or [`Selected::send`]; a
-/// received value that is not fetched is dropped.
-#[must_use = "a received value that is not fetched is dropped"]
+/// received value that is not fetched is dropped by the next wait, or with the `Select`.
+#[must_use = "a received value that is not fetched is lost"]
 pub struct Selected<'s, 'a> {
     select: &'s mut Select<'a>,
     transferred: Transferred,
@@ -95,9 +97,16 @@ impl<'a> Select<'a> {
     /// When there are more operations than can be told apart: half a thousand million.
     fn add<T: 'a>(&mut self, side: Side, channel: &'a Channel<T>, value: Option<T>) -> usize {
         let index = self.cases.len();
-        assert!(index <= Party::<T>::MAX_INDEX as usize, "roving: too many operations in one select");
+        assert!(
+            index <= Party::<T>::MAX_INDEX as usize,
+            "roving: too many operations in one select"
+        );
         let case = Box::new(CaseOf::new(side, channel, value));
-        self.cases.push(Entry { case, channel: channel.rank(), locked: None });
+        self.cases.push(Entry {
+            case,
+            channel: channel.rank(),
+            locked: None,
+        });
         index
     }
 
@@ -118,7 +127,10 @@ impl<'a> Select<'a> {
             return Err(SelectError::NoCases);
         }
         match self.select(Some(&Patience::until(None, WaitReason::Select))) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(Failure::GaveUp(GaveUp::Cancelled)) => Err(SelectError::Cancelled),
             Err(_) => unreachable!("a wait without a deadline does not time out"),
         }
@@ -130,7 +142,10 @@ impl<'a> Select<'a> {
     /// See [`TrySelectError`].
     pub fn try_wait(&mut self) -> Result<Selected<'_, 'a>, TrySelectError> {
         match self.select(None) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(_) => Err(TrySelectError::WouldBlock),
         }
     }
@@ -153,7 +168,10 @@ impl<'a> Select<'a> {
 
     fn wait_within(&mut self, deadline: Option<Instant>) -> Result<Selected<'_, 'a>, SelectTimeoutError> {
         match self.select(Some(&Patience::until(deadline, WaitReason::Select))) {
-            Ok(transferred) => Ok(Selected { select: self, transferred }),
+            Ok(transferred) => Ok(Selected {
+                select: self,
+                transferred,
+            }),
             Err(Failure::GaveUp(GaveUp::Cancelled)) => Err(SelectTimeoutError::Cancelled),
             Err(Failure::GaveUp(GaveUp::TimedOut) | Failure::WouldBlock) => Err(SelectTimeoutError::TimedOut),
         }
@@ -187,6 +205,9 @@ impl<'a> Select<'a> {
 
     /// Does one operation; without patience, only if that need not wait.
     fn select(&mut self, patience: Option<&Patience>) -> Result<Transferred, Failure> {
+        if let Some(last) = self.last.take() {
+            self.cases[last as usize].case.clear();
+        }
         let waiting = patience.map(|patience| (Parker::current(), patience));
         self.order();
         self.lock_all();
@@ -234,13 +255,16 @@ impl<'a> Select<'a> {
 
     /// Puts the live cases in order.
     fn order(&mut self) {
-        let live = (0..).zip(&self.cases).filter_map(|(index, entry)| entry.case.is_live().then_some(index));
+        let live = (0..)
+            .zip(&self.cases)
+            .filter_map(|(index, entry)| entry.case.is_live().then_some(index));
         self.by_rank.clear();
         self.by_rank.extend(live);
         self.by_chance.clone_from(&self.by_rank);
         chance::shuffle(&mut self.by_chance);
         let cases = &self.cases;
-        self.by_rank.sort_unstable_by_key(|&index| cases[index as usize].channel);
+        self.by_rank
+            .sort_unstable_by_key(|&index| cases[index as usize].channel);
     }
 
     /// Takes the lock of every channel, once.
@@ -296,7 +320,10 @@ impl<'a> Select<'a> {
         let mut rest = &self.by_rank[..];
         while let Some(&first) = rest.first() {
             let channel = self.cases[first as usize].channel;
-            let size = rest.iter().take_while(|&&index| self.cases[index as usize].channel == channel).count();
+            let size = rest
+                .iter()
+                .take_while(|&&index| self.cases[index as usize].channel == channel)
+                .count();
             let (group, others) = rest.split_at(size);
             rest = others;
             let leader = first as usize;
@@ -315,12 +342,13 @@ impl<'a> Select<'a> {
         }
     }
 
-    /// A value that has been sent cannot be sent again.
+    /// Notes what was done. A value that has been sent cannot be sent again.
     fn settle(&mut self, transferred: Transferred) {
         let case = &mut self.cases[transferred.index as usize].case;
         if case.side() == Side::Send && !transferred.closed {
             case.retire();
         }
+        self.last = Some(transferred.index);
     }
 }
 
@@ -339,8 +367,15 @@ impl<'a> Selected<'_, 'a> {
     /// When it was not a receiving on that channel.
     pub fn recv<T: 'a>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         let index = self.index();
-        let value = self.select.case_of(index, Side::Recv, &receiver.channel).take_value();
-        if self.transferred.closed { Err(RecvError::Closed) } else { Ok(value.expect("it was received")) }
+        let value = self
+            .select
+            .case_of(index, Side::Recv, &receiver.channel)
+            .take_value();
+        if self.transferred.closed {
+            Err(RecvError::Closed)
+        } else {
+            Ok(value.expect("it was received"))
+        }
     }
 
     /// Whether the value was sent.
@@ -353,25 +388,26 @@ impl<'a> Selected<'_, 'a> {
     pub fn send<T: 'a>(self, sender: &Sender<T>) -> Result<(), SendError<T>> {
         let index = self.index();
         let value = self.select.take_unsent(index, sender);
-        if self.transferred.closed { Err(SendError::Closed(value.expect("it was not sent"))) } else { Ok(()) }
-    }
-}
-
-impl Drop for Selected<'_, '_> {
-    fn drop(&mut self) {
-        let index = self.index();
-        self.select.cases[index].case.clear();
+        if self.transferred.closed {
+            Err(SendError::Closed(value.expect("it was not sent")))
+        } else {
+            Ok(())
+        }
     }
 }
 
 impl std::fmt::Debug for Select<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Select").field("operations", &self.cases.len()).finish_non_exhaustive()
+        f.debug_struct("Select")
+            .field("operations", &self.cases.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Selected<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Selected").field("index", &self.index()).finish_non_exhaustive()
+        f.debug_struct("Selected")
+            .field("index", &self.index())
+            .finish_non_exhaustive()
     }
 }

@@ -185,7 +185,9 @@ fn a_value_that_is_not_fetched_is_dropped() {
     sender.send(value.clone()).unwrap();
     let mut select = Select::new();
     select.recv(&receiver);
-    drop(select.wait().unwrap());
+    let _ = select.wait().unwrap();
+    assert_eq!(Arc::strong_count(&value), 2);
+    assert_eq!(select.try_wait().unwrap_err(), TrySelectError::WouldBlock);
     assert_eq!(Arc::strong_count(&value), 1);
 }
 
