@@ -260,7 +260,7 @@ fn a_channel_for_the_answer() {
             runtime.spawn(move || {
                 asked
                     .iter()
-                    .for_each(|(number, answer)| answer.send(number * number).unwrap())
+                    .for_each(|(number, answer)| answer.send(number * number).unwrap());
             });
         }
         let clients: Vec<_> = (0..20)

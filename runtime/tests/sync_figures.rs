@@ -205,7 +205,7 @@ fn figures() {
             timed(|| {
                 fibers
                     .into_iter()
-                    .for_each(|fiber| fiber.join().expect("no panic"))
+                    .for_each(|fiber| fiber.join().expect("no panic"));
             })
         });
     }

@@ -167,7 +167,10 @@ fn cancelled_while_being_woken() {
                 move || first.cancel()
             });
             drop(guard);
-            let locked: Vec<_> = waiters.into_iter().map(|waiter| waiter.join()).collect();
+            let locked: Vec<_> = waiters
+                .into_iter()
+                .map(roving_runtime::JoinHandle::join)
+                .collect();
             // A fiber that is cancelled before it starts never does.
             assert!(matches!(locked[1], Ok(true)), "{locked:?}");
             canceller.join().unwrap();

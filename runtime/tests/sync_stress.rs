@@ -89,11 +89,15 @@ impl Actor {
         let id = self.new_id();
         let timeout = self.timeout();
         let sent = match self.rng.below(3) {
-            0 => sender.send(id).map_err(|error| error.into_inner()),
+            0 => sender
+                .send(id)
+                .map_err(roving_runtime::sync::channel::SendError::into_inner),
             1 => sender
                 .send_timeout(id, timeout)
-                .map_err(|error| error.into_inner()),
-            _ => sender.try_send(id).map_err(|error| error.into_inner()),
+                .map_err(roving_runtime::sync::channel::SendTimeoutError::into_inner),
+            _ => sender
+                .try_send(id)
+                .map_err(roving_runtime::sync::channel::TrySendError::into_inner),
         };
         match sent {
             Ok(()) => self.books.sent.push(id),

@@ -196,7 +196,7 @@ impl RawMutex {
     /// Waits until it is free, and locks it.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled) when the calling fiber is.
+    /// [`Cancelled`] when the calling fiber is.
     #[inline]
     pub fn lock(&self) -> Result<(), Cancelled> {
         if self.try_lock() {
@@ -209,7 +209,7 @@ impl RawMutex {
     /// Waits until `deadline` at most (`None`: for ever); true when it was locked.
     ///
     /// # Errors
-    /// [`Cancelled`](crate::Cancelled) when the calling fiber is.
+    /// [`Cancelled`] when the calling fiber is.
     #[inline]
     pub fn lock_until(&self, deadline: Option<Instant>) -> Result<bool, Cancelled> {
         if self.try_lock() {
