@@ -5,13 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# tokio is a dependency of hyper's for its channels. These features would bring its scheduler, reactor or timers.
+# tokio is a dependency of hyper's, for its channels. These would bring its scheduler, reactor or timers.
 FORBIDDEN = {"rt", "rt-multi-thread", "net", "time", "full"}
 
 
-def tokio_features(edges: str) -> set[str]:
+def tokio_features() -> set[str]:
+    """Say which of tokio's features are on in anything the runtime is built or tested with."""
+    shape = ["--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}\t{f}"]
     tree = subprocess.run(
-        ["cargo", "tree", "-p", "roving-runtime", "--edges", edges, "--prefix", "none", "--format", "{p}\t{f}"],
+        ["cargo", "tree", "-p", "roving-runtime", *shape],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -26,9 +28,10 @@ def tokio_features(edges: str) -> set[str]:
 
 
 def test_no_tokio_runtime() -> None:
-    assert not tokio_features("normal,build,dev") & FORBIDDEN
+    """Nothing of tokio that schedules, polls or times is built."""
+    assert not tokio_features() & FORBIDDEN
 
 
 def test_the_check_sees_tokio() -> None:
-    # hyper as the tests use it brings tokio's channels: if this fails, the check above looks at nothing.
-    assert "sync" in tokio_features("normal,build,dev")
+    """Hyper brings tokio's channels to the tests: without them the check above would look at nothing."""
+    assert "sync" in tokio_features()
