@@ -1,0 +1,3 @@
+module roving/benches
+
+go 1.19
