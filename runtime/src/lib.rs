@@ -22,7 +22,9 @@ pub use fiber::{
 };
 pub use reactor::is_cancelled;
 #[cfg(not(loom))]
-pub use reactor::{FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable};
+pub use reactor::{
+    Closing, FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable,
+};
 #[cfg(all(feature = "hyper", not(loom)))]
 pub use runtime::hyper;
 #[cfg(not(loom))]

@@ -2,7 +2,7 @@
 
 mod net_support;
 
-use net_support::{Rng, listen, on_workers, pair, spawn_waiting};
+use net_support::{Rng, listen, on_workers, pair, spawn_polling, spawn_waiting};
 use roving_runtime::is_cancelled;
 use roving_runtime::net::{TcpListener, TcpStream};
 use std::io::{self, ErrorKind, Read, Write};
@@ -221,7 +221,7 @@ fn close_ends_the_wait_of_a_plain_thread() {
         let (_client, server) = pair();
         let server = Arc::new(server);
         let theirs = server.clone();
-        let reader = std::thread::spawn(move || theirs.read(&mut [0; 9]));
+        let reader = spawn_polling(move || theirs.read(&mut [0; 9]));
         server.close();
         assert_eq!(
             reader.join().unwrap().unwrap_err().raw_os_error(),

@@ -2,7 +2,7 @@
 
 mod net_support;
 
-use net_support::{Watchdog, child, is_child, listen, run_in_child, runtime};
+use net_support::{Watchdog, child, is_child, listen, pair, run_in_child, runtime, spawn_waiting};
 use roving_runtime::net::{AcceptBackoff, TcpListener, TcpStream};
 use roving_runtime::sync::Barrier;
 use roving_runtime::{Runtime, spawn};
@@ -177,4 +177,42 @@ fn a_thousand_connections_between_two_processes() {
 #[ignore = "takes seconds, and most of the descriptors there are"]
 fn ten_thousand_connections_between_two_processes() {
     connections_between_two_processes(10_000);
+}
+
+#[test]
+fn a_fork_leaves_the_parents_waits_alone() {
+    run_in_child("child_forks");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn child_forks() {
+    if !is_child() {
+        return;
+    }
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(1);
+    let (client, server) = pair();
+    let server = Arc::new(server);
+    let reader = {
+        let server = server.clone();
+        spawn_waiting(&runtime, move |waits| {
+            waits.raise();
+            server.read(&mut [0; 9])
+        })
+    };
+    // SAFETY: the child makes few calls, and no other thread holds a lock they need: the worker sleeps.
+    let forked = unsafe { libc::fork() };
+    if forked == 0 {
+        // The child shares the parent's polls: it must not take the registration away there.
+        server.close();
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: a valid place for the status.
+    assert_eq!(unsafe { libc::waitpid(forked, &raw mut status, 0) }, forked);
+    assert_eq!(status, 0);
+    assert_eq!(client.write(b"x").expect("it is open"), 1);
+    assert_eq!(reader.join().expect("no panic").expect("there is data"), 1);
 }

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Sends everything back until the end.
@@ -222,29 +223,35 @@ fn vectored_calls_use_every_buffer() {
 
 #[test]
 fn urgent_data_does_not_hide_what_follows() {
-    on_workers(|runtime| {
-        let (client, server) = pair();
-        let send = |data: &[u8], flags| {
-            socket2::SockRef::from(&client)
-                .send_with_flags(data, flags)
-                .expect("it is open")
-        };
-        // A read stops at the mark of urgent data, short, with more behind it.
-        let reader = spawn_waiting(runtime, move |waits| {
-            waits.raise();
-            let mut data = Vec::new();
-            while data.len() < 6 {
-                let mut buf = [0; 100];
-                let count = server.read(&mut buf).expect("it writes");
-                data.extend_from_slice(&buf[..count]);
-            }
-            data
-        });
-        send(b"abc", 0);
-        send(b"!", libc::MSG_OOB);
-        send(b"def", 0);
-        assert_eq!(reader.join().unwrap(), b"abcdef");
+    let _watchdog = net_support::Watchdog::new();
+    let runtime = net_support::runtime(1);
+    let (client, server) = pair();
+    let reader = spawn_waiting(&runtime, move |waits| {
+        waits.raise();
+        let mut data = Vec::new();
+        while data.len() < 6 {
+            let mut buf = [0; 100];
+            let count = server.read(&mut buf).expect("it writes");
+            data.extend_from_slice(&buf[..count]);
+        }
+        data
     });
+    // The worker is busy while all of it arrives: one event tells of it. Then a read stops at the mark of the urgent
+    // data, short, with more behind it.
+    let (busy, heard) = channel();
+    let (release, released) = channel();
+    let blocker = runtime.spawn(move || {
+        busy.send(()).expect("the test listens");
+        released.recv().expect("the test speaks");
+    });
+    heard.recv().expect("it says that it is busy");
+    for (data, flags) in [(&b"abc"[..], 0), (b"!", libc::MSG_OOB), (b"def", 0)] {
+        let client = socket2::SockRef::from(&client);
+        client.send_with_flags(data, flags).expect("it is open");
+    }
+    release.send(()).expect("it listens");
+    blocker.join().expect("no panic");
+    assert_eq!(reader.join().expect("no panic"), b"abcdef");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod net_support;
 
-use net_support::{Flag, Rng, is_child, on_workers, run_in_child, spawn_waiting, spawn_waiting_here};
+use net_support::{
+    Flag, Rng, is_child, on_workers, run_in_child, spawn_polling, spawn_waiting, spawn_waiting_here,
+};
 use roving_runtime::{PollFd, closing, is_cancelled, wait_fd, wait_fds, wait_readable, wait_writable};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -25,8 +27,9 @@ fn eventfd() -> OwnedFd {
 
 /// What closes a descriptor while others may wait for it.
 fn close(fd: impl AsRawFd) {
-    closing(fd.as_raw_fd());
+    let closing = closing(fd.as_raw_fd());
     drop(fd);
+    drop(closing);
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn what_is_not_open_is_an_error() {
                         Some(libc::EBADF),
                         "{fd}"
                     );
-                    closing(fd);
+                    drop(closing(fd));
                 }
             })
             .join()
@@ -219,13 +222,49 @@ fn child_closes_under_threads() {
     for _ in 0..20 {
         let (reader, _writer) = pipe().unwrap();
         let fd = reader.as_raw_fd();
-        let thread = std::thread::spawn(move || wait_readable(fd, None));
+        let thread = spawn_polling(move || wait_readable(fd, None));
         close(reader);
         assert_eq!(
             thread.join().unwrap().unwrap_err().raw_os_error(),
             Some(libc::EBADF)
         );
     }
+}
+
+#[test]
+fn who_comes_while_a_descriptor_is_closed_finds_it_closed() {
+    // Other tests would take the number.
+    run_in_child("child_comes_late");
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn child_comes_late() {
+    if !is_child() {
+        return;
+    }
+    on_workers(|runtime| {
+        for round in 0..100 {
+            let (reader, _writer) = pipe().unwrap();
+            let fd = reader.as_raw_fd();
+            let early = (round % 2 == 0).then(|| spawn_waiting(runtime, readable(fd)));
+            let closing = closing(fd);
+            // Too late to be woken by `closing`, too early to find it closed.
+            let late = spawn_waiting(runtime, readable(fd));
+            drop(reader);
+            drop(closing);
+            if let Some(early) = early {
+                assert_eq!(
+                    early.join().unwrap().unwrap_err().raw_os_error(),
+                    Some(libc::EBADF)
+                );
+            }
+            assert_eq!(
+                late.join().unwrap().unwrap_err().raw_os_error(),
+                Some(libc::EBADF)
+            );
+        }
+    });
 }
 
 #[test]

@@ -14,6 +14,9 @@ pub(super) fn with_registrar(mut f: impl FnMut(&Arc<Registrar>) -> io::Result<()
     let here = scheduler::with_current_driver(|driver| {
         let driver: &dyn Any = driver;
         let registrar = driver.downcast_ref::<PollDriver>()?.registrar();
+        if registrar.is_of_parent() {
+            return None;
+        }
         // The place of a spare worker that left may have got a new one.
         registrar.open();
         Some(f(registrar))
@@ -27,7 +30,8 @@ pub(super) fn with_registrar(mut f: impl FnMut(&Arc<Registrar>) -> io::Result<()
 fn elsewhere() -> io::Result<Arc<Registrar>> {
     static ELSEWHERE: OnceLock<Mutex<Option<Arc<Registrar>>>> = OnceLock::new();
     let mut elsewhere = ELSEWHERE.get_or_init(Mutex::default).lock();
-    if let Some(registrar) = &*elsewhere {
+    // A fork leaves the thread behind.
+    if let Some(registrar) = elsewhere.as_ref().filter(|registrar| !registrar.is_of_parent()) {
         return Ok(registrar.clone());
     }
     let driver = PollDriver::new()?;

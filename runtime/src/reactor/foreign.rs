@@ -9,9 +9,9 @@ use super::readiness::{Direction, Entered, Proof, Snapshot, ToUnready};
 use super::record::Record;
 use super::table;
 use super::thread_wait;
-use crate::fiber::deadline_after;
 use crate::fiber::parker::{Parked, Parker, Unparker};
 use crate::fiber::wait_list::WaitNode;
+use crate::fiber::{deadline_after, yield_now};
 use crate::loom::sync::Arc;
 use std::io;
 use std::os::fd::RawFd;
@@ -186,20 +186,42 @@ pub fn wait_fd(mut fd: PollFd, timeout: Option<Duration>) -> io::Result<FdReady>
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn wait_fds(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usize> {
-    let ready = ask(fds)?;
-    if ready != 0 || timeout.is_some_and(|timeout| timeout.is_zero()) {
-        return Ok(ready);
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return ask(fds);
     }
     Wait::new(fds)?.run(timeout.and_then(deadline_after))
 }
 
-/// To be called before a descriptor is closed for which others may wait: they end with EBADF, and whoever
-/// waits for a new descriptor of the same number is not taken for one of them. Without it they wait on (for a
-/// file that is gone: for ever), as they do in poll(2).
+/// To be called before a descriptor is closed for which others may wait, and held until it is: they end with
+/// EBADF, and whoever waits for a new descriptor of the same number is not taken for one of them. Without it they
+/// wait on (for a file that is gone: for ever), as they do in poll(2).
 ///
-/// Does nothing to a descriptor nobody waits for. The types of [`net`](crate::net) do this themselves.
-pub fn closing(fd: RawFd) {
-    table::close(fd, None);
+/// The types of [`net`](crate::net) do this themselves.
+///
+/// ```
+/// use std::os::fd::AsRawFd;
+///
+/// let (reader, _writer) = std::io::pipe()?;
+/// let closing = roving_runtime::closing(reader.as_raw_fd());
+/// drop(reader);
+/// drop(closing);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn closing(fd: RawFd) -> Closing {
+    table::closing(fd);
+    Closing(fd)
+}
+
+/// A descriptor that is being closed: see [`closing`]. Whoever begins to wait for the number meanwhile waits for
+/// this to be dropped first.
+#[derive(Debug)]
+#[must_use = "to be held until the descriptor is closed"]
+pub struct Closing(RawFd);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        table::closed(self.0);
+    }
 }
 
 /// poll(2) without waiting: how many are ready.
@@ -243,8 +265,15 @@ struct User {
 
 impl User {
     fn new(fd: RawFd, direction: Direction, index: usize) -> Self {
+        let record = loop {
+            match table::check_out(fd) {
+                Some(record) => break record,
+                // For as long as a close(2) takes, on another thread.
+                None => yield_now(),
+            }
+        };
         Self {
-            record: table::check_out(fd),
+            record,
             direction,
             index,
             watched: true,
@@ -373,7 +402,7 @@ impl<'a> Wait<'a> {
             // closed without a word. They learn of it now, and we get a record of our own.
             Some(libc::ENOENT) => {
                 let fd = refused.record.fd();
-                table::close(fd, Some(&refused.record));
+                table::close(&refused.record);
                 let (direction, index) = (refused.direction, refused.index);
                 *refused = User::new(fd, direction, index);
                 Ok(Round::Again)

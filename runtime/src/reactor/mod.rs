@@ -12,6 +12,8 @@ mod error;
 mod fallback;
 #[cfg(not(loom))]
 mod foreign;
+#[cfg(not(loom))]
+mod fork;
 mod readiness;
 #[cfg(not(loom))]
 mod record;
@@ -38,7 +40,7 @@ mod test;
 pub(crate) use driver::PollDriver;
 pub use error::is_cancelled;
 #[cfg(not(loom))]
-pub use foreign::{FdReady, PollFd, closing, wait_fd, wait_fds, wait_readable, wait_writable};
+pub use foreign::{Closing, FdReady, PollFd, closing, wait_fd, wait_fds, wait_readable, wait_writable};
 pub(crate) use readiness::Direction;
 #[cfg(not(loom))]
 pub use signal::Signals;

@@ -2,6 +2,7 @@
 
 use super::error::WaitError;
 use super::fallback;
+use super::fork::Process;
 use super::readiness::{
     Direction, Entered, Event, Left, Proof, Readiness, Registration, Snapshot, ToClosed, ToUnready,
 };
@@ -42,6 +43,7 @@ pub(super) struct Registrar {
     waited_for: AtomicUsize,
     /// Its worker has left; another may take its place.
     shut: AtomicBool,
+    process: Process,
 }
 
 /// Where a record is registered, if it is.
@@ -171,6 +173,7 @@ impl Registrar {
             watcher,
             waited_for: AtomicUsize::new(0),
             shut: AtomicBool::new(false),
+            process: Process::enroll(),
         }
     }
 
@@ -198,7 +201,12 @@ impl Registrar {
     }
 
     fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire)
+        self.shut.load(Ordering::Acquire) || self.is_of_parent()
+    }
+
+    /// Whether it came here through a fork.
+    pub(super) fn is_of_parent(&self) -> bool {
+        self.process != Process::current()
     }
 }
 
@@ -206,8 +214,11 @@ impl Place {
     fn unregister(&mut self) {
         self.uncount();
         if let Some(at) = self.at.take() {
-            // A foreign descriptor may be gone, or be another file: the kernel has then forgotten it.
-            let _ = at.registrar.watcher.remove(self.key.fd);
+            // In a child of a fork the poll is the parent's too, and so is the registration.
+            if !at.registrar.is_of_parent() {
+                // A foreign descriptor may be gone, or be another file: the kernel has then forgotten it.
+                let _ = at.registrar.watcher.remove(self.key.fd);
+            }
         }
     }
 

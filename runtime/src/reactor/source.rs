@@ -142,7 +142,7 @@ impl Source {
 
     /// Ends the registration, and all waits through it, with EBADF. True for the first call.
     pub(crate) fn close(&self) -> bool {
-        table::close(self.record.fd(), Some(&self.record))
+        table::close(&self.record)
     }
 
     #[cfg(test)]

@@ -10,6 +10,8 @@ use super::selector::Key;
 use crate::loom::CachePadded;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
 use crate::loom::sync::{Arc, Mutex, OnceLock};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::RawFd;
 
 const SHARDS: usize = 64;
@@ -21,9 +23,34 @@ struct Table {
     generation: AtomicU32,
 }
 
-/// Records by `fd / SHARDS`: descriptors are small numbers.
+/// Records by descriptor. A map, not an array: anybody may ask about a descriptor of any number.
+type Shard = HashMap<RawFd, Slot, BuildHasherDefault<Spread>>;
+
+enum Slot {
+    Open(Entry),
+    /// So many are about to close it: what the number stands for is not known before they have.
+    Closing(u32),
+}
+
+/// Spreads small numbers over all bits (Knuth, TAOCP 3, 6.4: multiplication by the golden ratio).
 #[derive(Default)]
-struct Shard(Vec<Option<Entry>>);
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_i32(i32::from(byte));
+        }
+    }
+
+    fn write_i32(&mut self, number: i32) {
+        self.0 = (self.0 ^ u64::from(number as u32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 struct Entry {
     record: Arc<Record>,
@@ -50,31 +77,12 @@ impl Table {
     }
 }
 
-impl Shard {
-    fn get(&self, fd: RawFd) -> Option<&Entry> {
-        self.0.get(fd as usize / SHARDS)?.as_ref()
-    }
-
-    fn slot(&mut self, fd: RawFd) -> &mut Option<Entry> {
-        let index = fd as usize / SHARDS;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
-        }
-        &mut self.0[index]
-    }
-
-    /// Takes out the record of `fd`, if it is `record` (or whichever it is, for `None`).
-    fn take(&mut self, fd: RawFd, record: Option<&Arc<Record>>) -> Option<Arc<Record>> {
-        let slot = self.0.get_mut(fd as usize / SHARDS)?;
-        slot.take_if(|entry| record.is_none_or(|record| Arc::ptr_eq(record, &entry.record)))
-            .map(|entry| entry.record)
-    }
-}
-
 /// The record an event is for, if it is still there.
 pub(super) fn get(key: Key) -> Option<Arc<Record>> {
     let shard = table().shard(key.fd).lock();
-    let entry = shard.get(key.fd)?;
+    let Slot::Open(entry) = shard.get(&key.fd)? else {
+        return None;
+    };
     (entry.record.key == key).then(|| entry.record.clone())
 }
 
@@ -82,16 +90,16 @@ pub(super) fn get(key: Key) -> Option<Arc<Record>> {
 pub(super) fn insert_owned(fd: RawFd, assumed: bool) -> Arc<Record> {
     let table = table();
     let record = table.new_record(fd, Kind::Owned, assumed);
+    let entry = Entry {
+        record: record.clone(),
+        users: 0,
+    };
     let mut wakes = Vec::new();
     {
         let mut shard = table.shard(fd).lock();
-        let older = shard.slot(fd).replace(Entry {
-            record: record.clone(),
-            users: 0,
-        });
         // The number was closed without a word to us, and used again: those who still wait for what it was
         // are told that it is gone.
-        if let Some(older) = older {
+        if let Some(Slot::Open(older)) = shard.insert(fd, Slot::Open(entry)) {
             let _ = older.record.close(&mut wakes);
         }
     }
@@ -99,16 +107,18 @@ pub(super) fn insert_owned(fd: RawFd, assumed: bool) -> Arc<Record> {
     record
 }
 
-/// The record of a descriptor of anybody's, to wait for. To be given back with [`check_in`].
-pub(super) fn check_out(fd: RawFd) -> Arc<Record> {
+/// The record of a descriptor of anybody's, to wait for. To be given back with [`check_in`]. `None`: it is
+/// being closed just now.
+pub(super) fn check_out(fd: RawFd) -> Option<Arc<Record>> {
     let table = table();
     let mut shard = table.shard(fd).lock();
-    let entry = shard.slot(fd).get_or_insert_with(|| Entry {
-        record: table.new_record(fd, Kind::Foreign, false),
-        users: 0,
+    let slot = shard.entry(fd).or_insert_with(|| {
+        let record = table.new_record(fd, Kind::Foreign, false);
+        Slot::Open(Entry { record, users: 0 })
     });
+    let Slot::Open(entry) = slot else { return None };
     entry.users += 1;
-    entry.record.clone()
+    Some(entry.record.clone())
 }
 
 /// Ends a use; the last one ends a foreign record, so that nothing is registered while nobody waits.
@@ -116,44 +126,75 @@ pub(super) fn check_in(record: &Arc<Record>) {
     let mut wakes = Vec::new();
     {
         let mut shard = table().shard(record.fd()).lock();
-        let slot = shard.slot(record.fd());
         // Otherwise it was closed, and the number may have another record.
-        if let Some(entry) = slot
+        if let Some(Slot::Open(entry)) = shard.get_mut(&record.fd())
             && Arc::ptr_eq(&entry.record, record)
         {
             entry.users -= 1;
             if entry.users == 0 && record.kind == Kind::Foreign {
                 // Under the shard's lock: a newcomer's registration of this number must come after.
                 let _ = record.close(&mut wakes);
-                *slot = None;
+                shard.remove(&record.fd());
             }
         }
     }
     finish(&mut wakes);
 }
 
-/// Ends a record: all who wait for it, now or later, learn that it is closed. For `None`, whichever record
-/// the descriptor has. Says whether this call ended it.
-pub(super) fn close(fd: RawFd, record: Option<&Arc<Record>>) -> bool {
-    if fd < 0 {
-        return false;
-    }
+/// Ends a record: all who wait for it, now or later, learn that it is closed. Says whether this call ended it.
+pub(super) fn close(record: &Arc<Record>) -> bool {
     let mut wakes = Vec::new();
     let closed = {
-        let mut shard = table().shard(fd).lock();
-        let taken = shard.take(fd, record);
+        let mut shard = table().shard(record.fd()).lock();
+        if let Some(Slot::Open(entry)) = shard.get(&record.fd())
+            && Arc::ptr_eq(&entry.record, record)
+        {
+            shard.remove(&record.fd());
+        }
         // Under the shard's lock: see `check_in`.
-        taken.is_some_and(|record| record.close(&mut wakes) == ToClosed::Closed)
+        record.close(&mut wakes)
     };
     finish(&mut wakes);
-    closed
+    closed == ToClosed::Closed
+}
+
+/// As [`close`], for whichever record the descriptor has; there will be none before [`closed`].
+pub(super) fn closing(fd: RawFd) {
+    let mut wakes = Vec::new();
+    {
+        let mut shard = table().shard(fd).lock();
+        match shard.entry(fd).or_insert(Slot::Closing(0)) {
+            Slot::Closing(count) => *count += 1,
+            slot => {
+                if let Slot::Open(entry) = std::mem::replace(slot, Slot::Closing(1)) {
+                    // Under the shard's lock: see `check_in`.
+                    let _ = entry.record.close(&mut wakes);
+                }
+            }
+        }
+    }
+    finish(&mut wakes);
+}
+
+/// The descriptor has been closed.
+pub(super) fn closed(fd: RawFd) {
+    let mut shard = table().shard(fd).lock();
+    // Otherwise the number has become ours meanwhile.
+    if let Some(Slot::Closing(count)) = shard.get_mut(&fd) {
+        *count -= 1;
+        if *count == 0 {
+            shard.remove(&fd);
+        }
+    }
 }
 
 /// Calls `f` with every record, under its shard's lock.
 pub(super) fn for_each(mut f: impl FnMut(&Record)) {
     for shard in &table().shards {
-        for entry in shard.lock().0.iter().flatten() {
-            f(&entry.record);
+        for slot in shard.lock().values() {
+            if let Slot::Open(entry) = slot {
+                f(&entry.record);
+            }
         }
     }
 }

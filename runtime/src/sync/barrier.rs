@@ -3,6 +3,7 @@
 use super::error::plain_error;
 use super::waiter::{GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
+use crate::fiber::parker::Parker;
 use crate::fiber::{self, WaitReason};
 use crate::loom::sync::MutexGuard;
 use std::time::{Duration, Instant};
@@ -124,13 +125,16 @@ impl Barrier {
             self.disband(arrivals, PASSED);
             return Ok(passed);
         }
+        let parker = Parker::current();
         arrivals.waiting += 1;
         let patience = Patience::until(deadline, WaitReason::Barrier);
         let member = Member {
             barrier: self,
             party: arrivals.party,
         };
-        let waited = self.waiters.wait(arrivals, (Place::Back, ()), &patience, member);
+        let waited = self
+            .waiters
+            .wait(arrivals, &parker, (Place::Back, ()), &patience, member);
         match waited {
             Ok(PASSED) => Ok(passed),
             Ok(_broke) => Err(BarrierError::Broken),

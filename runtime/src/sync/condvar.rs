@@ -3,6 +3,7 @@
 use super::mutex::MutexGuard;
 use super::waiter::{Choice, GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
+use crate::fiber::parker::Parker;
 use crate::fiber::{self, WaitReason};
 use crate::loom::sync;
 use std::time::{Duration, Instant};
@@ -151,13 +152,14 @@ impl Condvar {
     }
 
     fn wait_within<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> WaitedFor<'a, T> {
+        let parker = Parker::current();
         let mutex = guard.mutex();
         let mut guard = Some(guard);
         let patience = Patience::until(deadline, WaitReason::Condvar);
         let wait = OnceQueued(&mut guard);
         let waited = self
             .waiters
-            .wait(self.waiters.lock(), (Place::Back, ()), &patience, wait);
+            .wait(self.waiters.lock(), &parker, (Place::Back, ()), &patience, wait);
         let guard = match guard {
             // There was no patience to begin with.
             Some(guard) => guard,

@@ -2,6 +2,7 @@
 
 use super::waiter::{GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
+use crate::fiber::parker::Parker;
 use crate::fiber::{self, Cancelled, WaitReason};
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicBool, Ordering};
@@ -116,12 +117,16 @@ impl Event {
         if self.flag.is_up() {
             return Ok(true);
         }
+        let parker = Parker::current();
         let queue = self.waiters.lock();
         if self.flag.is_up() {
             return Ok(true);
         }
         let patience = Patience::until(deadline, WaitReason::Event);
-        match self.waiters.wait(queue, (Place::Back, ()), &patience, self) {
+        match self
+            .waiters
+            .wait(queue, &parker, (Place::Back, ()), &patience, self)
+        {
             Ok(_was_set) => Ok(true),
             Err(GaveUp::TimedOut) => Ok(false),
             Err(GaveUp::Cancelled) => Err(Cancelled),

@@ -30,6 +30,7 @@ mod event;
 mod mutex;
 mod once;
 mod once_cell;
+mod permits;
 mod poison;
 mod raw_mutex;
 mod raw_rwlock;

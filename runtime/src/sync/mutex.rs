@@ -23,9 +23,8 @@ use std::time::{Duration, Instant};
 /// use roving_runtime::sync::Mutex;
 ///
 /// let total = Mutex::new(0);
-/// *total.lock()? += 5;
-/// assert_eq!(*total.lock()?, 5);
-/// # Ok::<(), Box<dyn std::error::Error + '_>>(())
+/// *total.lock().unwrap() += 5;
+/// assert_eq!(*total.lock().unwrap(), 5);
 /// ```
 pub struct Mutex<T> {
     pub(super) raw: RawMutex,

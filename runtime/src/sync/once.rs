@@ -3,6 +3,7 @@
 use super::error::plain_error;
 use super::waiter::{Choice, GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
+use crate::fiber::parker::Parker;
 use crate::fiber::{WaitReason, current};
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
@@ -152,8 +153,12 @@ impl Once {
             if attempt.runner == Some(Runner::current()) {
                 return Err(OnceError::Reentrant);
             }
+            let parker = Parker::current();
             let patience = Patience::until(None, WaitReason::Once);
-            match self.waiters.wait(attempt, (Place::Back, ()), &patience, self) {
+            match self
+                .waiters
+                .wait(attempt, &parker, (Place::Back, ()), &patience, self)
+            {
                 Ok(IS_DONE) => return Ok(()),
                 Ok(_try_it) => {}
                 Err(GaveUp::Cancelled) => return Err(OnceError::Cancelled),

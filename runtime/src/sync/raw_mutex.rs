@@ -14,6 +14,7 @@
 use super::spin::Spin;
 use super::waiter::{Choice, GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
+use crate::fiber::parker::Parker;
 use crate::fiber::{Cancelled, WaitReason};
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
@@ -260,6 +261,7 @@ impl RawMutex {
 
     #[cold]
     fn lock_slow(&self, patience: &Patience) -> Result<(), GaveUp> {
+        let parker = Parker::current();
         let mut spin = Spin::new();
         let mut failures = Failures::default();
         let mut place = Place::Back;
@@ -276,7 +278,10 @@ impl RawMutex {
             }
             // A nudged waiter that gives up here passes nothing on: the lock is held, by one that came by, and
             // it will see QUEUED when it unlocks if anybody waits.
-            match self.waiters.wait(queue, (place, failures), patience, self)? {
+            match self
+                .waiters
+                .wait(queue, &parker, (place, failures), patience, self)?
+            {
                 HANDED_OVER => return Ok(()),
                 _nudged => {
                     failures = failures.again();

@@ -15,6 +15,7 @@
 use super::spin::Spin;
 use super::waiter::{GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters, Wakes};
+use crate::fiber::parker::Parker;
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
 
@@ -198,6 +199,7 @@ impl RawRwLock {
 
     #[cold]
     fn lock_slow(&self, mode: Mode, patience: &Patience) -> Result<(), GaveUp> {
+        let parker = Parker::current();
         let mut spin = Spin::new();
         while !self.word.is_queued() && spin.pause() {
             if self.try_lock(mode) {
@@ -209,7 +211,7 @@ impl RawRwLock {
             return Ok(());
         }
         self.waiters
-            .wait(queue, (Place::Back, mode), patience, self)
+            .wait(queue, &parker, (Place::Back, mode), patience, self)
             .map(|_granted| ())
     }
 

@@ -1,160 +1,17 @@
 //! A number of permits, handed out first come first served.
-//!
-//! ```text
-//!  bit 0     CLOSED   no permit is handed out any more. Changed under the queue's lock only
-//!  bit 1     QUEUED   there are waiters: nobody takes permits in passing, and whoever adds some takes the queue's
-//!                     lock. Changed under that lock only
-//!  bits 2..  PERMITS  how many are left
-//! ```
 
 use super::error::plain_error;
+use super::permits::{Permits, ToAdded, ToTaken};
 use super::waiter::{GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters, Wakes};
+use crate::fiber::parker::Parker;
 use crate::fiber::{self, WaitReason};
 use crate::loom::sync::MutexGuard;
-use crate::loom::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-const CLOSED: usize = 1;
-const QUEUED: usize = 2;
-const SHIFT: u32 = 2;
 
 /// The codes a waiter is woken with.
 const GRANTED: u32 = 0;
 const SHUT: u32 = 1;
-
-/// See the module's documentation.
-struct Word(AtomicUsize);
-
-/// What one that wants permits finds.
-#[must_use]
-#[derive(PartialEq, Eq)]
-enum ToTaken {
-    Taken,
-    /// There are too few, or others wait for them.
-    MustWait,
-    Closed,
-}
-
-/// What one that adds permits finds.
-#[must_use]
-#[derive(PartialEq, Eq)]
-enum ToAdded {
-    Added,
-    /// Added, and there are waiters: they must be seen to.
-    MustGrant,
-}
-
-impl Word {
-    /// Takes `permits` in passing.
-    #[inline]
-    fn transition_to_taken(&self, permits: usize) -> ToTaken {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            if word & CLOSED != 0 {
-                return ToTaken::Closed;
-            }
-            if word & QUEUED != 0 || word >> SHIFT < permits {
-                return ToTaken::MustWait;
-            }
-            // Acquire pairs with the release of `transition_to_added`.
-            let next = word - (permits << SHIFT);
-            match self
-                .0
-                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
-            {
-                Ok(_) => return ToTaken::Taken,
-                Err(now) => word = now,
-            }
-        }
-    }
-
-    /// As above, or else sets QUEUED. Under the queue's lock.
-    fn transition_to_taken_or_queued(&self, permits: usize) -> ToTaken {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let (next, outcome) = if word & CLOSED != 0 {
-                return ToTaken::Closed;
-            } else if word & QUEUED != 0 || word >> SHIFT < permits {
-                (word | QUEUED, ToTaken::MustWait)
-            } else {
-                (word - (permits << SHIFT), ToTaken::Taken)
-            };
-            // Acquire: as above.
-            match self
-                .0
-                .compare_exchange_weak(word, next, Ordering::Acquire, Ordering::Relaxed)
-            {
-                Ok(_) => return outcome,
-                Err(now) => word = now,
-            }
-        }
-    }
-
-    /// Adds permits.
-    ///
-    /// # Panics
-    /// When there would be more than [`Semaphore::MAX_PERMITS`].
-    #[inline]
-    fn transition_to_added(&self, permits: usize) -> ToAdded {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let left = (word >> SHIFT)
-                .checked_add(permits)
-                .filter(|left| *left <= Semaphore::MAX_PERMITS);
-            let left = left.expect("roving: a semaphore has more permits than it can count");
-            let next = left << SHIFT | word & (CLOSED | QUEUED);
-            // Release pairs with the acquire of those that take.
-            match self
-                .0
-                .compare_exchange_weak(word, next, Ordering::Release, Ordering::Relaxed)
-            {
-                Ok(_) => {
-                    return if word & QUEUED != 0 {
-                        ToAdded::MustGrant
-                    } else {
-                        ToAdded::Added
-                    };
-                }
-                Err(now) => word = now,
-            }
-        }
-    }
-
-    /// How many permits there are for waiters, unless it is closed. Under the queue's lock.
-    fn grantable(&self) -> Option<usize> {
-        // Acquire pairs with the release of `transition_to_added`; the waiter sees it all by its own word.
-        let word = self.0.load(Ordering::Acquire);
-        (word & CLOSED == 0).then_some(word >> SHIFT)
-    }
-
-    /// Takes permits for a waiter, past QUEUED. Under the queue's lock, after `grantable` said that they are
-    /// there: with QUEUED set, others only add.
-    fn transition_to_granted(&self, permits: usize) {
-        let before = self.0.fetch_sub(permits << SHIFT, Ordering::Relaxed);
-        debug_assert!(before & QUEUED != 0 && before >> SHIFT >= permits);
-    }
-
-    /// Clears QUEUED. Under the queue's lock, when nobody waits.
-    fn transition_to_unqueued(&self) {
-        // Relaxed: QUEUED only says that the queue's lock is to be taken, which orders the rest.
-        self.0.fetch_and(!QUEUED, Ordering::Relaxed);
-    }
-
-    /// Sets CLOSED; true for the first time. Under the queue's lock.
-    fn transition_to_closed(&self) -> bool {
-        // Relaxed: nothing is handed over with it.
-        self.0.fetch_or(CLOSED, Ordering::Relaxed) & CLOSED == 0
-    }
-
-    fn permits(&self) -> usize {
-        self.0.load(Ordering::Relaxed) >> SHIFT
-    }
-
-    fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & CLOSED != 0
-    }
-}
 
 /// A number of permits, for fibers and plain threads.
 ///
@@ -173,7 +30,7 @@ impl Word {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Semaphore {
-    word: Word,
+    permits: Permits,
     waiters: Waiters<WaitQueue<usize>>,
 }
 
@@ -228,7 +85,7 @@ enum Refused {
 
 impl Semaphore {
     /// The most permits one can have.
-    pub const MAX_PERMITS: usize = usize::MAX >> SHIFT;
+    pub const MAX_PERMITS: usize = Permits::MAX;
 
     const_unless_loom! {
         /// A semaphore with this many permits; at most [`Semaphore::MAX_PERMITS`].
@@ -236,8 +93,7 @@ impl Semaphore {
         /// # Panics
         /// When there are more.
         pub const fn new(permits: usize) -> Self {
-            assert!(permits <= Self::MAX_PERMITS, "roving: a semaphore has more permits than it can count");
-            Self { word: Word(AtomicUsize::new(permits << SHIFT)), waiters: Waiters::new(WaitQueue::new()) }
+            Self { permits: Permits::new(permits), waiters: Waiters::new(WaitQueue::new()) }
         }
     }
 
@@ -273,7 +129,7 @@ impl Semaphore {
     /// See [`TryAcquireError`].
     #[inline]
     pub fn try_acquire_many(&self, permits: usize) -> Result<Permit<'_>, TryAcquireError> {
-        match self.word.transition_to_taken(permits) {
+        match self.permits.transition_to_taken(permits) {
             ToTaken::Taken => Ok(Permit {
                 semaphore: self,
                 permits,
@@ -347,7 +203,7 @@ impl Semaphore {
 
     #[inline]
     fn acquire_within(&self, permits: usize, deadline: Option<Instant>) -> Result<Permit<'_>, Refused> {
-        match self.word.transition_to_taken(permits) {
+        match self.permits.transition_to_taken(permits) {
             ToTaken::Taken => Ok(Permit {
                 semaphore: self,
                 permits,
@@ -359,8 +215,9 @@ impl Semaphore {
 
     #[cold]
     fn acquire_slow(&self, permits: usize, deadline: Option<Instant>) -> Result<Permit<'_>, Refused> {
+        let parker = Parker::current();
         let queue = self.waiters.lock();
-        match self.word.transition_to_taken_or_queued(permits) {
+        match self.permits.transition_to_taken_or_queued(permits) {
             ToTaken::Taken => {
                 return Ok(Permit {
                     semaphore: self,
@@ -371,7 +228,10 @@ impl Semaphore {
             ToTaken::MustWait => {}
         }
         let patience = Patience::until(deadline, WaitReason::Semaphore);
-        match self.waiters.wait(queue, (Place::Back, permits), &patience, self) {
+        match self
+            .waiters
+            .wait(queue, &parker, (Place::Back, permits), &patience, self)
+        {
             Ok(GRANTED) => Ok(Permit {
                 semaphore: self,
                 permits,
@@ -387,7 +247,7 @@ impl Semaphore {
     /// When there would be more than [`Semaphore::MAX_PERMITS`].
     #[inline]
     pub fn add_permits(&self, permits: usize) {
-        if self.word.transition_to_added(permits) == ToAdded::MustGrant {
+        if self.permits.transition_to_added(permits) == ToAdded::MustGrant {
             self.grant(self.waiters.lock());
         }
     }
@@ -396,19 +256,19 @@ impl Semaphore {
     /// stay good. True for the call that closed it.
     pub fn close(&self) -> bool {
         let queue = self.waiters.lock();
-        let first = self.word.transition_to_closed();
+        let first = self.permits.transition_to_closed();
         self.waiters.wake_all(queue, |queue| queue, |_| SHUT);
         first
     }
 
     /// Whether it is closed.
     pub fn is_closed(&self) -> bool {
-        self.word.is_closed()
+        self.permits.is_closed()
     }
 
     /// How many permits are left, at this moment.
     pub fn available_permits(&self) -> usize {
-        self.word.permits()
+        self.permits.left()
     }
 
     #[cfg(test)]
@@ -427,7 +287,7 @@ impl Semaphore {
 
     fn grant_batch(&self, mut queue: MutexGuard<'_, WaitQueue<usize>>, wakes: &mut Wakes) {
         while !wakes.is_full()
-            && let Some(there) = self.word.grantable()
+            && let Some(there) = self.permits.grantable()
         {
             let mut taken = 0;
             let choice = queue.choose(|permits| {
@@ -435,11 +295,11 @@ impl Semaphore {
                 (*permits <= there).then_some(GRANTED)
             });
             let Some(choice) = choice else { break };
-            self.word.transition_to_granted(taken);
+            self.permits.transition_to_granted(taken);
             wakes.push(choice.wake());
         }
         if queue.is_empty() {
-            self.word.transition_to_unqueued();
+            self.permits.transition_to_unqueued();
         }
     }
 }

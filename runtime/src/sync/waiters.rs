@@ -21,6 +21,10 @@ pub(super) struct Waiters<S> {
     inner: Mutex<S>,
 }
 
+// No code of the user's runs under the lock, so no panic of the user's leaves what it guards half changed.
+impl<S> std::panic::UnwindSafe for Waiters<S> {}
+impl<S> std::panic::RefUnwindSafe for Waiters<S> {}
+
 /// What a queue knows of a waiter.
 pub(super) struct Queued<D> {
     waiter: NonNull<Waiter>,
@@ -45,7 +49,8 @@ pub(super) struct WaitQueue<D = ()> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Back,
-    /// Before all others: for one that has waited before.
+    /// Before all others: for one that has waited before. Not in queues that [`Waiters::wake_all`] empties, which
+    /// goes by the order of arrival.
     Front,
 }
 
@@ -180,16 +185,18 @@ impl<S> Waiters<S> {
     }
 
     /// Queues up with `data`, lets the lock go, and blocks until chosen: then returns what the waker said.
+    ///
+    /// `parker` is the caller's, who asks for it before it changes anything: where one may not block, that panics.
     #[inline]
     pub(super) fn wait<'a, W: Wait<S>>(
         &'a self,
         mut guard: MutexGuard<'a, S>,
+        parker: &Parker,
         (place, data): (Place, W::Data),
         patience: &Patience,
         mut wait: W,
     ) -> Result<u32, GaveUp> {
-        let parker = Parker::current();
-        if let Err(gave_up) = patience.lasts(&parker) {
+        if let Err(gave_up) = patience.lasts(parker) {
             wait.left(guard);
             return Err(gave_up);
         }
@@ -202,7 +209,7 @@ impl<S> Waiters<S> {
         unsafe { wait.queue(&mut guard).push(node, place) };
         drop(guard);
         wait.unlocked();
-        let ended = match waiter.wait(&parker, patience) {
+        let ended = match waiter.wait(parker, patience) {
             Pause::Ended(ended) => ended,
             Pause::Impatient(gave_up) => {
                 let mut guard = self.lock();
@@ -216,7 +223,7 @@ impl<S> Waiters<S> {
                     Some(Some(ended)) => ended,
                     None => {
                         drop(guard);
-                        match waiter.wait(&parker, &patience.without_end()) {
+                        match waiter.wait(parker, &patience.without_end()) {
                             Pause::Ended(ended) => ended,
                             Pause::Impatient(_) => unreachable!("this patience has no end"),
                         }

@@ -108,6 +108,32 @@ pub(crate) fn pair() -> (TcpStream, TcpStream) {
     (client, listener.accept().expect("there is a connection").0)
 }
 
+/// A plain thread that runs `wait`; returns once it is blocked in poll(2), where it alone can be woken from.
+pub(crate) fn spawn_polling<T: Send + 'static>(
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    let (said, heard) = channel();
+    let thread = std::thread::spawn(move || {
+        // SAFETY: takes no pointers.
+        said.send(unsafe { libc::gettid() }).expect("the test listens");
+        wait()
+    });
+    let file = format!(
+        "/proc/self/task/{}/syscall",
+        heard.recv().expect("it speaks first")
+    );
+    let polling = |call: &str| {
+        [libc::SYS_ppoll.to_string(), "7".to_owned()]
+            .iter()
+            .any(|number| call == number)
+    };
+    while !std::fs::read_to_string(&file).is_ok_and(|call| call.split(' ').next().is_some_and(polling)) {
+        assert!(!thread.is_finished(), "it did not wait");
+        std::thread::yield_now();
+    }
+    thread
+}
+
 /// Splitmix64 (Steele, Lea and Flood 2014).
 pub(crate) struct Rng(u64);
 

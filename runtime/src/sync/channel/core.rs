@@ -6,7 +6,7 @@
 
 use super::buffer::Buffer;
 use super::slot::{Party, Slot, Transferred};
-use crate::fiber::parker::Wake;
+use crate::fiber::parker::{Parker, Wake};
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::waiter::{GaveUp, Patience};
@@ -188,6 +188,8 @@ impl<T> Channel<T> {
     /// Sends, waiting as long as `patience` says. What is not sent comes back.
     #[inline]
     pub(super) fn send(&self, value: T, patience: &Patience) -> Result<(), (Failure, T)> {
+        // Before the lock, so that it is dropped after it.
+        let slot;
         let mut state = self.lock();
         let value = match state.send(value) {
             Sending::Sent(wake) => {
@@ -201,10 +203,15 @@ impl<T> Channel<T> {
             }
             Sending::MustWait(value) => value,
         };
-        let slot = Slot::new(Some(value));
-        let waited = self
-            .shared
-            .wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Send);
+        slot = Slot::new(Some(value));
+        let parker = Parker::current();
+        let waited = self.shared.wait(
+            state,
+            &parker,
+            (Place::Back, Party::new(&slot, 0)),
+            patience,
+            Side::Send,
+        );
         let failure = match waited {
             Ok(code) if !Transferred::from_code(code).closed => return Ok(()),
             Ok(_closed) => Failure::Closed,
@@ -245,9 +252,14 @@ impl<T> Channel<T> {
             Receiving::MustWait => {}
         }
         let slot = Slot::new(None);
-        let waited = self
-            .shared
-            .wait(state, (Place::Back, Party::new(&slot, 0)), patience, Side::Recv);
+        let parker = Parker::current();
+        let waited = self.shared.wait(
+            state,
+            &parker,
+            (Place::Back, Party::new(&slot, 0)),
+            patience,
+            Side::Recv,
+        );
         match waited {
             Ok(code) if !Transferred::from_code(code).closed => {
                 Ok(slot.into_inner().expect("a receiver that was woken has a value"))

@@ -51,19 +51,53 @@ pub use sender::Sender;
 
 use crate::loom::sync::Arc;
 
-/// A channel that holds up to `capacity` values; with zero, as [`rendezvous`]. Memory is only taken for values
-/// that are in it, so any capacity will do.
+/// A channel that holds up to `capacity` values; with zero, as [`rendezvous`], with `usize::MAX`, as [`unbounded`].
+/// Memory is only taken for values that are in it, so any capacity will do.
+///
+/// ```
+/// use roving_runtime::sync::channel::{TrySendError, bounded};
+///
+/// let (sender, receiver) = bounded(1);
+/// sender.send("a")?;
+/// assert_eq!(sender.try_send("b"), Err(TrySendError::Full("b")));
+/// assert_eq!(receiver.recv()?, "a");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(core::Channel::new(capacity));
     (Sender::new(channel.clone()), Receiver::new(channel))
 }
 
 /// A channel that holds as many values as there is memory for.
+///
+/// ```
+/// use roving_runtime::sync::channel::{RecvError, unbounded};
+///
+/// let (sender, receiver) = unbounded();
+/// sender.send(1)?;
+/// sender.send(2)?;
+/// drop(sender);
+/// assert_eq!(receiver.iter().sum::<u32>(), 3);
+/// assert_eq!(receiver.recv(), Err(RecvError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
     bounded(usize::MAX)
 }
 
 /// A channel that holds no values: a value goes from a sender to a receiver when both are there.
+///
+/// ```
+/// use roving_runtime::sync::channel::{TrySendError, rendezvous};
+///
+/// let (sender, receiver) = rendezvous();
+/// assert_eq!(sender.try_send(1), Err(TrySendError::Full(1)), "nobody receives");
+/// let runtime = roving_runtime::Runtime::builder().workers(1).build()?;
+/// let fiber = runtime.spawn(move || receiver.recv());
+/// sender.send(2)?;
+/// assert_eq!(fiber.join()?, Ok(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn rendezvous<T>() -> (Sender<T>, Receiver<T>) {
     bounded(0)
 }

@@ -9,6 +9,17 @@ use std::time::{Duration, Instant};
 
 /// The receiving end of a channel. It may be cloned and shared: each value goes to one receiver. When the last one
 /// is dropped the channel closes, and what it holds is dropped.
+///
+/// ```
+/// use roving_runtime::sync::channel::{RecvTimeoutError, bounded};
+/// use std::time::Duration;
+///
+/// let (sender, receiver) = bounded(2);
+/// sender.send("a value")?;
+/// assert_eq!(receiver.recv()?, "a value");
+/// assert_eq!(receiver.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::TimedOut));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Receiver<T> {
     pub(super) channel: Arc<Channel<T>>,
 }

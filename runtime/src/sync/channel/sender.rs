@@ -9,6 +9,16 @@ use std::time::{Duration, Instant};
 
 /// The sending end of a channel. It may be cloned and shared; when the last one is dropped, receivers take what is
 /// left and then get an error.
+///
+/// ```
+/// let (sender, receiver) = roving_runtime::sync::channel::bounded(2);
+/// let another = sender.clone();
+/// sender.send(1)?;
+/// another.send(2)?;
+/// drop((sender, another));
+/// assert!(receiver.iter().eq([1, 2]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Sender<T> {
     pub(super) channel: Arc<Channel<T>>,
 }

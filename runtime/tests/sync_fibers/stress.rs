@@ -2,17 +2,14 @@
 //! At the end the books must balance. `ROVING_SEED` repeats a run (its choices, not its timing),
 //! `ROVING_STRESS_SECONDS` makes it longer.
 
-mod common;
-mod sync_support;
-
-use common::Rng;
+use crate::common::Rng;
+use crate::support::{on_each, until};
 use roving_runtime::sync::channel::{Receiver, Select, Sender, bounded};
 use roving_runtime::sync::{Condvar, Event, Mutex, RwLock, Semaphore};
 use roving_runtime::{Fiber, Handle, checkpoint, yield_now};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use sync_support::on_each;
 
 const CAPACITIES: [usize; 6] = [0, 0, 1, 3, 40, usize::MAX];
 const PERMITS: usize = 4;
@@ -308,7 +305,7 @@ fn the_books_balance() {
             books.sent.extend(own.sent);
             books.received.extend(own.received);
         }
-        sync_support::until(|| world.alive.load(SeqCst) == 0);
+        until(|| world.alive.load(SeqCst) == 0);
         let Books {
             mut sent,
             mut received,

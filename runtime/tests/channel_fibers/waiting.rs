@@ -1,8 +1,7 @@
 //! Channels while those who wait for them give up, are cancelled, or find them closed: whatever was sent is
 //! received once, or came back.
 
-mod sync_support;
-
+use crate::support::{LONG, SHORT, on_each, until_parked};
 use roving_runtime::sync::channel::{
     Receiver, RecvError, Select, SendError, Sender, bounded, rendezvous, unbounded,
 };
@@ -10,7 +9,6 @@ use roving_runtime::{Runtime, WaitReason, yield_now};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use sync_support::{LONG, SHORT, on_each, until_parked};
 
 #[test]
 fn fibers_and_threads_on_both_sides() {
