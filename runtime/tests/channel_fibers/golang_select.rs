@@ -2,7 +2,7 @@
 
 use crate::support::{on_each, until_parked};
 use roving_runtime::WaitReason;
-use roving_runtime::sync::channel::{Receiver, Select, Sender, bounded, rendezvous};
+use roving_runtime::sync::channel::{Receiver, Select, Sender, TrySendError, bounded, rendezvous};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -175,6 +175,34 @@ fn one_channel_twice_in_a_select() {
         assert_eq!(twice.join().unwrap(), 2);
         first.send(8).unwrap();
         assert_eq!(behind.join().unwrap(), Ok(8));
+    });
+}
+
+/// And when one of the two was chosen, the other one leaves all the same.
+#[test]
+fn one_of_two_on_the_same_channel_is_chosen() {
+    on_each(|runtime| {
+        for _ in 0..20 {
+            let (sender, receiver) = rendezvous();
+            let twice = runtime.spawn({
+                let receiver = receiver.clone();
+                move || {
+                    let mut select = Select::new();
+                    select.recv(&receiver);
+                    select.recv(&receiver);
+                    select.wait().unwrap().recv(&receiver)
+                }
+            });
+            until_parked(runtime, WaitReason::Select, 1);
+            sender.send(1).unwrap();
+            assert_eq!(twice.join().unwrap(), Ok(1));
+            // Nobody is in the queue, least of all one that is gone.
+            assert_eq!(sender.try_send(2), Err(TrySendError::Full(2)));
+            let behind = runtime.spawn(move || receiver.recv());
+            until_parked(runtime, WaitReason::Recv, 1);
+            sender.try_send(3).unwrap();
+            assert_eq!(behind.join().unwrap(), Ok(3));
+        }
     });
 }
 

@@ -17,8 +17,10 @@ pub(crate) fn on_workers(test: impl Fn(&Runtime)) {
     }
 }
 
+/// Without spares: on one worker, what a fiber does before it parks comes before what the others do.
 pub(crate) fn runtime(workers: usize) -> Runtime {
-    Runtime::builder().workers(workers).build().expect("a runtime")
+    let builder = Runtime::builder().workers(workers).max_spares(0);
+    builder.build().expect("a runtime")
 }
 
 /// Aborts the process when it is not dropped in time: a lost wake-up would otherwise show as a silent hang.

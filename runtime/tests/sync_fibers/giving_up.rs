@@ -209,6 +209,32 @@ fn every_wait_is_refused_where_one_may_not_block() {
     });
 }
 
+/// Nor does it keep what there is from others.
+#[test]
+fn a_refused_wait_does_not_count_as_one_that_waits() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let (semaphore, lock) = (Arc::new(Semaphore::new(1)), Arc::new(RwLock::new(())));
+    let reader = lock.read().unwrap();
+    let future = runtime.handle().spawn_future({
+        let (semaphore, lock) = (semaphore.clone(), lock.clone());
+        async move {
+            let refused = |wait: &dyn Fn()| assert!(catch_unwind(AssertUnwindSafe(wait)).is_err());
+            refused(&|| drop(semaphore.acquire_many(2)));
+            drop(semaphore.try_acquire().unwrap());
+            refused(&|| drop(lock.write()));
+            drop(lock.try_read().unwrap());
+            let (sender, receiver) = rendezvous::<()>();
+            let mut select = Select::new();
+            select.recv(&receiver);
+            assert!(catch_unwind(AssertUnwindSafe(|| drop(select.wait()))).is_err());
+            // It holds no lock of the channel's.
+            assert!(sender.try_send(()).is_err());
+        }
+    });
+    future.join().unwrap();
+    drop(reader);
+}
+
 #[test]
 fn waits_in_a_shield_succeed_and_the_cancellation_shows_after_it() {
     let runtime = Runtime::builder().workers(1).build().unwrap();

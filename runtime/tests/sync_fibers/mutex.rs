@@ -227,36 +227,80 @@ fn a_fiber_that_panics_poisons() {
 /// A destructor that parks while it unwinds leaves the thread "panicking" in the eyes of its neighbours.
 #[test]
 fn a_fiber_does_not_poison_because_its_neighbour_panics() {
-    struct ParksWhenDropped(Arc<Event>);
+    struct ParksWhenDropped(Arc<[Event; 3]>);
     impl Drop for ParksWhenDropped {
         fn drop(&mut self) {
-            self.0.wait().unwrap();
+            let [_, unwinding, go_on] = &*self.0;
+            unwinding.set();
+            go_on.wait().unwrap();
         }
     }
     let runtime = Runtime::builder().workers(1).build().unwrap();
-    let event = Arc::new(Event::new());
-    let unwinding = runtime.spawn({
-        let event = event.clone();
-        move || {
-            let _parks = ParksWhenDropped(event);
-            panic!("of its own");
-        }
-    });
-    until_parked(&runtime, WaitReason::Event, 1);
+    let events = Arc::new([Event::new(), Event::new(), Event::new()]);
     let (mutex, lock) = (Arc::new(Mutex::new(())), Arc::new(RwLock::new(())));
     let neighbour = runtime.spawn({
-        let (mutex, lock) = (mutex.clone(), lock.clone());
+        let (mutex, lock, events) = (mutex.clone(), lock.clone(), events.clone());
         move || {
-            drop(mutex.lock().unwrap());
-            let (guard, other) = (mutex.lock().unwrap(), lock.write().unwrap());
-            yield_now();
-            drop((guard, other));
+            let [locked, unwinding, _] = &*events;
+            let guards = (mutex.lock().unwrap(), lock.write().unwrap());
+            locked.set();
+            unwinding.wait().unwrap();
+            // Taken before the panic, given back in the middle of it.
+            drop(guards);
+            // And both in the middle of it.
+            drop((mutex.lock().unwrap(), lock.write().unwrap()));
+        }
+    });
+    let panicking = runtime.spawn({
+        let events = events.clone();
+        move || {
+            events[0].wait().unwrap();
+            let _parks = ParksWhenDropped(events);
+            panic!("of its own");
         }
     });
     neighbour.join().unwrap();
     assert!(!mutex.is_poisoned() && !lock.is_poisoned());
-    event.set();
-    unwinding.join().unwrap_err();
+    events[2].set();
+    panicking.join().unwrap_err();
+}
+
+/// One that fails keeps its place before those who came after it.
+#[test]
+fn a_waiter_that_fails_goes_back_to_the_head() {
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let mutex = Arc::new(Mutex::new(Vec::new()));
+    let handle = runtime.handle().clone();
+    let waiters = runtime.spawn({
+        let mutex = mutex.clone();
+        move || {
+            let waiting = |count| {
+                let parked = FiberState::Parked(WaitReason::Mutex);
+                while handle.dump().iter().filter(|fiber| fiber.state == parked).count() < count {
+                    yield_now();
+                }
+            };
+            let guard = mutex.lock().unwrap();
+            let waiters = [1, 2].map(|number| {
+                let waiter = spawn({
+                    let mutex = mutex.clone();
+                    move || mutex.lock().unwrap().push(number)
+                });
+                waiting(number);
+                waiter
+            });
+            // The first is woken, and finds the lock taken again.
+            drop(guard);
+            let guard = mutex.try_lock().unwrap();
+            waiting(2);
+            drop(guard);
+            waiters
+        }
+    });
+    for waiter in waiters.join().unwrap() {
+        waiter.join().unwrap();
+    }
+    assert_eq!(*mutex.lock().unwrap(), [1, 2]);
 }
 
 /// In a stackless future, or a hook, blocking would stop every fiber of the worker.
