@@ -464,14 +464,26 @@ impl Hub {
 
     /// Whether a worker other than this one has fresh work.
     pub(super) fn has_fresh(&self, but: usize) -> bool {
-        let others = self.workers().iter().enumerate().filter(|&(index, _)| index != but);
-        others.into_iter().any(|(_, remote)| remote.fresh.peek().is_some())
+        let others = self
+            .workers()
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| index != but);
+        others
+            .into_iter()
+            .any(|(_, remote)| remote.fresh.peek().is_some())
     }
 
     /// How much has been spawned on workers other than this one.
     pub(super) fn spawned_by_others(&self, but: usize) -> u64 {
-        let others = self.workers().iter().enumerate().filter(|&(index, _)| index != but);
-        others.fold(0, |sum, (_, remote)| sum.wrapping_add(remote.counters.spawned.get()))
+        let others = self
+            .workers()
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| index != but);
+        others.fold(0, |sum, (_, remote)| {
+            sum.wrapping_add(remote.counters.spawned.get())
+        })
     }
 
     /// Whether any queue holds stealable work of this class. Fresh work is not counted.

@@ -1,8 +1,11 @@
 //! Models of the sleep protocol and the inbox: the real `Idle` and `Inbox`, small workers around them.
 
+use super::fresh::Fresh;
+use super::hub::Amount;
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::ready::ReadyQueue;
+use super::work::Work;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
 use crate::loom::deque::Injector;
@@ -15,28 +18,67 @@ use std::panic::Location;
 struct Model {
     idle: Idle,
     injector: Injector<usize>,
+    /// Of some third worker that never gets to it.
+    fresh: AtomicBool,
+    /// Whether a searcher naps before it sleeps.
+    naps: bool,
     drivers: [Notify; 2],
     taken: AtomicUsize,
     stop: AtomicBool,
     items: usize,
+    /// Whoever takes the first item waits until the last is taken.
+    meeting: Option<Notify>,
 }
 
 impl Model {
-    fn new(items: usize) -> Arc<Self> {
+    fn new(items: usize, naps: bool) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
             injector: Injector::new(),
+            fresh: AtomicBool::new(false),
+            naps,
             drivers: [Notify::new(), Notify::new()],
             taken: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             items,
+            meeting: None,
         })
+    }
+
+    fn with_meeting(items: usize) -> Arc<Self> {
+        let mut model = Self::new(items, false);
+        Arc::get_mut(&mut model).unwrap().meeting = Some(Notify::new());
+        model
     }
 
     fn produce(&self, item: usize) {
         self.injector.push(item);
-        if let Some(worker) = self.idle.notify_one() {
+        self.wake_one(Amount::Plenty);
+    }
+
+    fn produce_lone(&self) {
+        self.fresh.store(true, Ordering::Release);
+        self.wake_one(Amount::Lone);
+    }
+
+    fn wake_one(&self, amount: Amount) {
+        if let Some(worker) = self.idle.notify_one(amount) {
             self.drivers[worker].notify();
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.injector.steal().success().is_some()
+            || self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Acquire)
+    }
+
+    /// As `Worker::nap`; its time is over as soon as it may be.
+    fn nap(&self, me: usize) {
+        if self.idle.nap(me) {
+            if self.injector.is_empty() && !self.stop.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            self.idle.nap_is_over(me);
         }
     }
 
@@ -54,18 +96,23 @@ impl Model {
     /// As `Worker::run`: run, search, sleep.
     fn work(&self, me: usize) {
         let mut searching = false;
+        let mut naps = self.naps;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Some(_item) = self.injector.steal().success() {
+            if self.take() {
                 if std::mem::take(&mut searching)
                     && let Some(worker) = self.idle.stop_searching()
                 {
                     self.drivers[worker].notify();
                 }
-                if self.taken.fetch_add(1, Ordering::Relaxed) + 1 == self.items {
+                let taken = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+                if taken == self.items {
                     self.stop();
+                    self.meeting.iter().for_each(Notify::notify);
+                } else {
+                    self.meeting.iter().for_each(Notify::wait);
                 }
                 continue;
             }
@@ -73,8 +120,15 @@ impl Model {
                 searching = true;
                 continue;
             }
+            if searching && std::mem::take(&mut naps) {
+                self.nap(me);
+                continue;
+            }
             self.idle.fall_asleep(me, std::mem::take(&mut searching));
-            let found = !self.injector.is_empty() || self.stop.load(Ordering::Relaxed);
+            let fresh = || self.fresh.load(Ordering::Relaxed);
+            let found = !self.injector.is_empty()
+                || (fresh() && !self.idle.somebody_searches())
+                || self.stop.load(Ordering::Relaxed);
             if !found {
                 self.drivers[me].wait();
             }
@@ -97,7 +151,7 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 #[test]
 fn loom_sleep_loses_no_wake_up() {
     model(|| {
-        let model = Model::new(2);
+        let model = Model::new(2, false);
         let worker = {
             let model = model.clone();
             thread::spawn(move || model.work(0))
@@ -111,6 +165,107 @@ fn loom_sleep_loses_no_wake_up() {
         worker.join().unwrap();
         other.join().unwrap();
         assert_eq!(model.taken.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// What a searcher leaves behind, others are woken for: the producer was silent because somebody searched.
+#[test]
+fn loom_the_last_searcher_passes_the_torch() {
+    model(|| {
+        let model = Model::with_meeting(2);
+        let workers = [0, 1].map(|me| {
+            let model = model.clone();
+            thread::spawn(move || model.work(me))
+        });
+        model.produce(1);
+        model.produce(2);
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+/// The same with an item of which only a searcher, or one that naps, hears.
+#[test]
+fn loom_lone_work_is_not_lost() {
+    model(|| {
+        let model = Model::new(2, true);
+        let worker = {
+            let model = model.clone();
+            thread::spawn(move || model.work(0))
+        };
+        let other = {
+            let model = model.clone();
+            thread::spawn(move || model.work(1))
+        };
+        model.produce(1);
+        model.produce_lone();
+        worker.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(model.taken.load(Ordering::Relaxed), 2);
+    });
+}
+
+/// A nap without an end of its own is ended by plenty of work, and by work for its worker alone.
+#[test]
+fn loom_a_nap_is_ended() {
+    for mail in [false, true] {
+        loom::model(move || {
+            let idle = Arc::new(Idle::new(2));
+            let work = Arc::new(AtomicBool::new(false));
+            let driver = Arc::new(Notify::new());
+            assert!(idle.start_searching(2));
+            let producer = {
+                let (idle, work, driver) = (idle.clone(), work.clone(), driver.clone());
+                thread::spawn(move || {
+                    work.store(true, Ordering::Relaxed);
+                    let wakes = if mail {
+                        idle.notify(0)
+                    } else {
+                        idle.notify_one(Amount::Plenty) == Some(0)
+                    };
+                    if wakes {
+                        driver.notify();
+                    }
+                })
+            };
+            assert!(idle.nap(0));
+            if !work.load(Ordering::Relaxed) {
+                driver.wait();
+            }
+            idle.nap_is_over(0);
+            producer.join().unwrap();
+            assert!(idle.somebody_searches(), "it still searches");
+        });
+    }
+}
+
+/// Owner and thief never both get it, and it is not lost.
+#[test]
+fn loom_fresh_work_is_taken_once() {
+    loom::model(|| {
+        let fresh = Arc::new(Fresh::new());
+        let fibers = [some_fiber(), some_fiber()];
+        let [first, second] = fibers.clone();
+        let thief = {
+            let fresh = fresh.clone();
+            thread::spawn(move || fresh.peek().and_then(|seen| fresh.take_seen(seen)))
+        };
+        let mut taken = Vec::new();
+        taken.extend(fresh.put(Work::fiber(first)));
+        taken.extend(fresh.put(Work::fiber(second)));
+        taken.extend(fresh.take());
+        taken.extend(thief.join().unwrap());
+        assert!(fresh.peek().is_none());
+        assert_eq!(taken.len(), 2);
+        for fiber in &fibers {
+            assert!(!fiber.state.load().is_done());
+        }
+        drop(taken);
+        // Work that is dropped is refused, each fiber once (twice would fail in the state word).
+        for fiber in &fibers {
+            assert!(fiber.state.load().is_done());
+        }
     });
 }
 

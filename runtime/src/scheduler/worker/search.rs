@@ -11,14 +11,19 @@ use crate::scheduler::steal;
 use crate::scheduler::work::Work;
 use std::time::Duration;
 
-/// How long a worker out of work looks on before it sleeps, at least (if at all) and at most: waking costs 20 us, a
-/// hand-off to one that looks on a hundredth of that.
+/// How long a worker out of work looks on before it sleeps, at least (if at all) and at most: waking costs 20 us, and
+/// the waker a few; a hand-off to one that looks on, a hundredth of that.
 const LEAST_PATIENCE: u64 = 5_000;
 const MOST_PATIENCE: u64 = 50_000;
 /// A sleep this short should have been spent looking on.
 const SHORT_SLEEP: u64 = 50_000;
-/// Between two looks at the queues of others while looking on: each takes a cache line from its owner.
+/// While looking on, between two looks at more than the inbox: the queues of others (each takes a cache line
+/// from its owner), timers and I/O.
 const GLANCE: u64 = 1_000;
+/// Others had the core for this long when it was offered to them.
+const CROWDED: u64 = 500_000;
+/// For how long a worker then sleeps at once: a sleeper that is woken gets the core sooner.
+const CROWD_STAYS: u64 = 20_000_000;
 /// For how long a worker must have been in one turn before a thief takes the newest work it has.
 const RIPE: u64 = 2_000;
 /// How long a searcher rests between looks at fresh work that its own workers keep getting to first.
@@ -46,6 +51,8 @@ pub(super) struct Idling {
     in_vain: bool,
     /// What the others had spawned when it last lay down.
     spawned: u64,
+    /// Until when it does not look on at all: others want the core, and keep it.
+    crowded_until: u64,
     suspects: Vec<Option<Suspect>>,
 }
 
@@ -65,7 +72,8 @@ impl<H: Hooks> Worker<H> {
 
     /// Looks for work for a while without sleeping, if there is likely to be some.
     fn look_on(&mut self) -> Option<Next> {
-        let patience = if self.worked && self.may_spin() {
+        let start = self.clock.read();
+        let patience = if self.worked && self.may_look_on(start) {
             self.idling.patience
         } else {
             0
@@ -79,30 +87,37 @@ impl<H: Hooks> Worker<H> {
         if patience.max(ripening) == 0 {
             return None;
         }
-        let start = self.hub().now();
-        let mut glanced = start;
+        let alone = !self.shares_core();
+        let mut now = start;
         loop {
-            for _ in 0..8 {
-                crate::loom::hint::spin_loop();
-            }
-            if self.has_own_work() {
-                return self.next();
-            }
-            let now = self.hub().now();
-            if now - glanced >= GLANCE {
-                glanced = now;
-                if let Some(next) = self.search() {
-                    return Some(next);
+            let glanced = now;
+            while alone && now - glanced < GLANCE {
+                for _ in 0..8 {
+                    crate::loom::hint::spin_loop();
                 }
+                if self.has_own_work() {
+                    return self.next();
+                }
+                now = self.clock.read();
+            }
+            // Whoever else wants the core may have what this one waits for.
+            crate::loom::thread::yield_now();
+            self.hub().remotes[self.home.index].driver().poll();
+            self.clock.looked();
+            if let Some(next) = self.next().or_else(|| self.search()) {
+                return Some(next);
+            }
+            now = self.clock.read();
+            if now - glanced >= CROWDED {
+                self.idling.crowded_until = now + CROWD_STAYS;
+                return None;
             }
             if now - start >= patience.max(ripening) {
                 break;
             }
         }
-        if patience > 0 {
-            let less = self.idling.patience / 2;
-            self.idling.patience = if less < LEAST_PATIENCE / 2 { 0 } else { less };
-        }
+        let less = self.idling.patience / 2;
+        self.idling.patience = if less < LEAST_PATIENCE { 0 } else { less };
         None
     }
 
@@ -198,15 +213,11 @@ impl<H: Hooks> Worker<H> {
         None
     }
 
-    /// Spinning helps while a core is free: not when plain threads spawn, nor when every core has a
-    /// worker that runs and one more thread would only take turns with it, nor when the one it waits for may want
-    /// this very core.
-    fn may_spin(&self) -> bool {
+    /// Looking on helps while a core is free: not when plain threads spawn, nor when every core has a worker that
+    /// runs and one more thread would only take turns with it, nor when others keep the core for long.
+    fn may_look_on(&self, now: u64) -> bool {
         let running = self.hub().threads().saturating_sub(self.hub().idle.sleeping());
-        running <= self.cores
-            && self.cores > 1
-            && !self.shares_core()
-            && !self.hub().outsiders_are_busy(self.hub().now())
+        running <= self.cores && now >= self.idling.crowded_until && !self.hub().outsiders_are_busy(now)
     }
 
     /// Whether a worker that is awake was last seen on this one's core: the system often starts a woken thread
@@ -246,7 +257,9 @@ impl<H: Hooks> Worker<H> {
             self.hooks.after_sleep(index);
         }
         hub.idle.nap_is_over(index);
-        hub.remotes[index].clock.store(self.clock.read(), Ordering::Relaxed);
+        hub.remotes[index]
+            .clock
+            .store(self.clock.read(), Ordering::Relaxed);
         self.clock.looked();
         true
     }
@@ -314,7 +327,7 @@ impl<H: Hooks> Worker<H> {
             self.searching = hub.idle.start_searching(usize::MAX);
         }
         let now = self.clock.read();
-        if !found && now - before < SHORT_SLEEP && (self.searching || self.has_own_work()) {
+        if !found && now - before < SHORT_SLEEP {
             self.idling.patience = (2 * self.idling.patience).clamp(LEAST_PATIENCE, MOST_PATIENCE);
         }
         if now - before >= TIDY_AFTER.as_nanos() as u64 {
