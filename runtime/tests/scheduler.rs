@@ -205,8 +205,7 @@ fn unstarted_fibers_start_in_the_order_they_were_spawned_in() {
         while fibers.iter().any(|fiber| !fiber.is_done()) {
             yield_now();
         }
-        let order = order.lock().unwrap().clone();
-        order
+        std::mem::take(&mut *order.lock().unwrap())
     });
     assert_eq!(order.join().unwrap(), [0, 1, 2, 3, 4]);
 }
