@@ -5,16 +5,36 @@ use super::inbox::Inbox;
 use super::ready::ReadyQueue;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
-use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::panic::Location;
 
+/// Stealable work. Relaxed throughout: the real queues have no lock that would order what the protocol must.
+#[derive(Default)]
+struct Items(AtomicUsize);
+
+impl Items {
+    fn push(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn steal(&self) -> bool {
+        let one_less = |items: usize| items.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 /// Two workers over one injector. What a real driver's `park` and `wake` are, `Notify` is here.
 struct Model {
     idle: Idle,
-    injector: Injector<usize>,
+    injector: Items,
     drivers: [Notify; 2],
     taken: AtomicUsize,
     stop: AtomicBool,
@@ -25,7 +45,7 @@ impl Model {
     fn new(items: usize) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
-            injector: Injector::new(),
+            injector: Items::default(),
             drivers: [Notify::new(), Notify::new()],
             taken: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -33,8 +53,8 @@ impl Model {
         })
     }
 
-    fn produce(&self, item: usize) {
-        self.injector.push(item);
+    fn produce(&self) {
+        self.injector.push();
         if let Some(worker) = self.idle.notify_one() {
             self.drivers[worker].notify();
         }
@@ -58,7 +78,7 @@ impl Model {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Some(_item) = self.injector.steal().success() {
+            if self.injector.steal() {
                 if std::mem::take(&mut searching)
                     && let Some(worker) = self.idle.stop_searching()
                 {
@@ -106,8 +126,8 @@ fn loom_sleep_loses_no_wake_up() {
             let model = model.clone();
             thread::spawn(move || model.work(1))
         };
-        model.produce(1);
-        model.produce(2);
+        model.produce();
+        model.produce();
         worker.join().unwrap();
         other.join().unwrap();
         assert_eq!(model.taken.load(Ordering::Relaxed), 2);
