@@ -64,7 +64,8 @@ asan: toolchain ## run the runtime's tests under AddressSanitizer
 
 .PHONY: stress
 stress: export ROVING_STRESS_SECONDS ?= 120
-stress: toolchain ## run the seeded stress test (ROVING_STRESS_SECONDS, ROVING_SEED)
+stress: toolchain ## 10,000 connections, then the seeded stress test (ROVING_STRESS_SECONDS, ROVING_SEED)
+	$(call run_some,cargo test --release -p roving-runtime --test ten_thousand -- --ignored --nocapture)
 	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
 
 .PHONY: bench

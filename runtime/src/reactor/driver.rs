@@ -8,11 +8,10 @@
 use super::record::Registrar;
 use super::seat::{Found, Seat};
 use super::selector::{PollSelector, broken};
-use super::timers::{TimerKey, TimerQueue};
+use super::timers::{SharedTimers, TimerKey};
 use crate::fiber::TimerId;
 use crate::fiber::parker::{Unparker, Wake};
-use crate::loom::sync::atomic::{AtomicUsize, Ordering};
-use crate::loom::sync::{Arc, Mutex};
+use crate::loom::sync::Arc;
 use crate::scheduler::driver::Driver;
 use mio::Waker;
 use std::cell::Cell;
@@ -27,17 +26,9 @@ const SHORT: Duration = Duration::from_millis(10);
 
 pub(crate) struct PollDriver {
     seat: Seat<PollSelector>,
-    timers: Mutex<Timers>,
-    /// Pending timers, so that a look need not take the lock to learn that there are none. Written under it.
-    pending: AtomicUsize,
+    timers: SharedTimers<Unparker>,
     waker: Waker,
     registrar: Arc<Registrar>,
-}
-
-struct Timers {
-    queue: TimerQueue<Unparker>,
-    /// The owner sleeps, or is about to, until the deadline it saw under this lock.
-    asleep: bool,
 }
 
 thread_local! {
@@ -50,11 +41,7 @@ impl PollDriver {
         let (selector, waker, watcher) = PollSelector::new()?;
         Ok(Self {
             seat: Seat::new(selector),
-            timers: Mutex::new(Timers {
-                queue: TimerQueue::new(),
-                asleep: false,
-            }),
-            pending: AtomicUsize::new(0),
+            timers: SharedTimers::new(),
             waker,
             registrar: Arc::new(Registrar::new(watcher)),
         })
@@ -62,22 +49,6 @@ impl PollDriver {
 
     pub(super) fn registrar(&self) -> &Arc<Registrar> {
         &self.registrar
-    }
-
-    /// Begins the wakes of the timers that are due.
-    fn expire(&self, wakes: &mut Vec<Wake>) {
-        if self.pending.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let now = Instant::now();
-        let mut timers = self.timers.lock();
-        for _ in 0..TIMERS {
-            let Some((_, unparker)) = timers.queue.pop_expired(now) else {
-                break;
-            };
-            wakes.push(unparker.begin());
-        }
-        self.pending.store(timers.queue.len(), Ordering::Relaxed);
     }
 
     /// Calls `look`, then, with no lock held, carries out the wakes it found and those of due timers. I/O
@@ -88,7 +59,8 @@ impl PollDriver {
             wakes: WAKES.take(),
         };
         look(&mut found);
-        self.expire(&mut found.wakes);
+        self.timers
+            .expire(TIMERS, |unparker| found.wakes.push(unparker.begin()));
         finish(&mut found.wakes);
         WAKES.set(found.wakes);
     }
@@ -109,19 +81,13 @@ impl Driver for PollDriver {
             .and_then(|timeout| Instant::now().checked_add(timeout));
         self.look(|found| {
             let prepare = |selector: &mut PollSelector| {
-                let deadline = {
-                    let mut timers = self.timers.lock();
-                    // Under the lock: who arms an earlier timer after this sees `asleep` and wakes us.
-                    timers.asleep = true;
-                    timers.queue.next_deadline()
-                };
-                let deadline = deadline.into_iter().chain(short).min();
+                let deadline = self.timers.fall_asleep().into_iter().chain(short).min();
                 if let Some(deadline) = deadline {
                     selector.set_alarm(deadline);
                 }
             };
             self.seat.sleep(timeout, prepare, found);
-            self.timers.lock().asleep = false;
+            self.timers.awake();
         });
     }
 
@@ -140,24 +106,15 @@ impl Driver for PollDriver {
     }
 
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId {
-        let mut timers = self.timers.lock();
-        let key = timers.queue.insert(deadline, unparker);
-        self.pending.store(timers.queue.len(), Ordering::Relaxed);
-        let wake = timers.asleep && timers.queue.is_next(key);
-        // Once is enough: it looks at the queue again before its next sleep.
-        timers.asleep &= !wake;
-        drop(timers);
-        if wake {
+        let armed = self.timers.arm(deadline, unparker);
+        if armed.wake {
             self.wake();
         }
-        TimerId(key.to_bits())
+        TimerId(armed.key.to_bits())
     }
 
     fn disarm(&self, timer: TimerId) -> bool {
-        let mut timers = self.timers.lock();
-        let disarmed = timers.queue.cancel(TimerKey::from_bits(timer.0)).is_some();
-        self.pending.store(timers.queue.len(), Ordering::Relaxed);
-        disarmed
+        self.timers.disarm(TimerKey::from_bits(timer.0))
     }
 
     fn shut(&self) {

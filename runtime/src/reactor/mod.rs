@@ -28,7 +28,6 @@ mod source;
 mod table;
 #[cfg(not(loom))]
 mod thread_wait;
-#[cfg(not(loom))]
 mod timers;
 
 #[cfg(all(test, loom))]

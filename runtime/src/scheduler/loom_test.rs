@@ -8,16 +8,36 @@ use super::ready::ReadyQueue;
 use super::work::Work;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
-use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::panic::Location;
 
+/// Stealable work. Relaxed throughout: the real queues have no lock that would order what the protocol must.
+#[derive(Default)]
+struct Items(AtomicUsize);
+
+impl Items {
+    fn push(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn steal(&self) -> bool {
+        let one_less = |items: usize| items.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 /// Two workers over one injector. What a real driver's `park` and `wake` are, `Notify` is here.
 struct Model {
     idle: Idle,
-    injector: Injector<usize>,
+    injector: Items,
     /// Of some third worker that never gets to it.
     fresh: AtomicBool,
     /// Whether a searcher naps before it sleeps.
@@ -34,7 +54,7 @@ impl Model {
     fn new(items: usize, naps: bool) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
-            injector: Injector::new(),
+            injector: Items::default(),
             fresh: AtomicBool::new(false),
             naps,
             drivers: [Notify::new(), Notify::new()],
@@ -51,13 +71,13 @@ impl Model {
         model
     }
 
-    fn produce(&self, item: usize) {
-        self.injector.push(item);
+    fn produce(&self) {
+        self.injector.push();
         self.wake_one(Amount::Plenty);
     }
 
     fn produce_lone(&self) {
-        self.fresh.store(true, Ordering::Release);
+        self.fresh.store(true, Ordering::Relaxed);
         self.wake_one(Amount::Lone);
     }
 
@@ -68,8 +88,8 @@ impl Model {
     }
 
     fn take(&self) -> bool {
-        self.injector.steal().success().is_some()
-            || self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Acquire)
+        self.injector.steal()
+            || self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Relaxed)
     }
 
     /// As `Worker::nap`; its time is over as soon as it may be.
@@ -160,8 +180,8 @@ fn loom_sleep_loses_no_wake_up() {
             let model = model.clone();
             thread::spawn(move || model.work(1))
         };
-        model.produce(1);
-        model.produce(2);
+        model.produce();
+        model.produce();
         worker.join().unwrap();
         other.join().unwrap();
         assert_eq!(model.taken.load(Ordering::Relaxed), 2);
@@ -177,8 +197,8 @@ fn loom_the_last_searcher_passes_the_torch() {
             let model = model.clone();
             thread::spawn(move || model.work(me))
         });
-        model.produce(1);
-        model.produce(2);
+        model.produce();
+        model.produce();
         for worker in workers {
             worker.join().unwrap();
         }
@@ -198,7 +218,7 @@ fn loom_lone_work_is_not_lost() {
             let model = model.clone();
             thread::spawn(move || model.work(1))
         };
-        model.produce(1);
+        model.produce();
         model.produce_lone();
         worker.join().unwrap();
         other.join().unwrap();

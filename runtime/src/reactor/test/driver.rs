@@ -1,5 +1,6 @@
 //! The driver's timers, and the seat at its poll.
 
+use crate::fiber::TimerId;
 use crate::fiber::parker::{Parker, ThreadParker, Unparker, Wake};
 use crate::reactor::PollDriver;
 use crate::reactor::seat::{Found, Seat, Selector};
@@ -57,6 +58,32 @@ fn a_sleep_ends_for_a_timer_a_wake_and_a_timeout() {
     assert!(driver.disarm(disarmed));
     assert!(!driver.disarm(disarmed));
     driver.poll();
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+}
+
+/// A waker whose drop calls off another timer, as that of a future's last owner may.
+struct Chain(Arc<PollDriver>, TimerId, Arc<Counter>);
+
+impl std::task::Wake for Chain {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        assert!(self.0.disarm(self.1));
+        self.2.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_is_dropped_without_the_lock() {
+    let driver = Arc::new(PollDriver::new().expect("a poll"));
+    let counter = Arc::new(Counter::default());
+    let later = Instant::now() + Duration::from_secs(600);
+    let other = driver.arm(later, counting(&counter));
+    let chain = Arc::new(Chain(driver.clone(), other, counter.clone()));
+    let timer = driver.arm(later, Unparker::Future(chain.into()));
+    assert!(driver.disarm(timer));
     assert_eq!(counter.0.load(Ordering::Relaxed), 1);
 }
 

@@ -5,11 +5,16 @@
 //! in O(log n) wherever it is: most timers are timeouts that never come due. Not a timing wheel, as tokio's
 //! and Go's predecessors were: deadlines stay exact, and an idle queue has no ticks to make up for.
 //!
-//! Not synchronised: whoever shares it locks it.
+//! Not synchronised: [`shared`] locks it.
 
 mod heap;
+#[cfg(all(test, loom))]
+mod loom_test;
+mod shared;
 #[cfg(all(test, not(loom)))]
 mod test;
+
+pub(super) use shared::SharedTimers;
 
 use heap::{Heap, Node};
 use std::time::{Duration, Instant};
