@@ -102,6 +102,8 @@ impl<H: Hooks> Worker<H> {
             }
             // Whoever else wants the core may have what this one waits for.
             crate::loom::thread::yield_now();
+            // A safe point: whoever waits for all of the embedder's threads must not wait for this one.
+            self.hooks.turn(self.home.index);
             self.hub().remotes[self.home.index].driver().poll();
             self.clock.looked();
             if let Some(next) = self.next().or_else(|| self.search()) {
