@@ -5,56 +5,41 @@ use super::inbox::Inbox;
 use super::ready::ReadyQueue;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
+use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use loom::sync::{Arc, Notify};
+use loom::sync::{Arc, Condvar, Mutex, Notify};
 use loom::thread;
 use std::panic::Location;
-
-/// Stealable work. Relaxed throughout: the real queues have no lock that would order what the protocol must.
-#[derive(Default)]
-struct Items(AtomicUsize);
-
-impl Items {
-    fn push(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn steal(&self) -> bool {
-        let one_less = |items: usize| items.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .is_ok()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
 
 /// Two workers over one injector. What a real driver's `park` and `wake` are, `Notify` is here.
 struct Model {
     idle: Idle,
-    injector: Items,
+    injector: Injector<usize>,
     drivers: [Notify; 2],
     taken: AtomicUsize,
     stop: AtomicBool,
     items: usize,
+    /// A turn lasts until all items have been taken.
+    long_turns: bool,
+    all_taken: (Mutex<bool>, Condvar),
 }
 
 impl Model {
-    fn new(items: usize) -> Arc<Self> {
+    fn new(items: usize, long_turns: bool) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
-            injector: Items::default(),
+            injector: Injector::new(),
             drivers: [Notify::new(), Notify::new()],
             taken: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             items,
+            long_turns,
+            all_taken: (Mutex::new(false), Condvar::new()),
         })
     }
 
-    fn produce(&self) {
-        self.injector.push();
+    fn produce(&self, item: usize) {
+        self.injector.push(item);
         if let Some(worker) = self.idle.notify_one() {
             self.drivers[worker].notify();
         }
@@ -71,6 +56,23 @@ impl Model {
         }
     }
 
+    /// A turn.
+    fn run(&self) {
+        let last = self.taken.fetch_add(1, Ordering::Relaxed) + 1 == self.items;
+        if self.long_turns {
+            let (lock, condvar) = &self.all_taken;
+            let mut all_taken = lock.lock().unwrap();
+            *all_taken |= last;
+            while !*all_taken {
+                all_taken = condvar.wait(all_taken).unwrap();
+            }
+            condvar.notify_all();
+        }
+        if last {
+            self.stop();
+        }
+    }
+
     /// As `Worker::run`: run, search, sleep.
     fn work(&self, me: usize) {
         let mut searching = false;
@@ -78,15 +80,13 @@ impl Model {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if self.injector.steal() {
+            if let Some(_item) = self.injector.steal().success() {
                 if std::mem::take(&mut searching)
                     && let Some(worker) = self.idle.stop_searching()
                 {
                     self.drivers[worker].notify();
                 }
-                if self.taken.fetch_add(1, Ordering::Relaxed) + 1 == self.items {
-                    self.stop();
-                }
+                self.run();
                 continue;
             }
             if !searching && self.idle.start_searching(2) {
@@ -104,6 +104,18 @@ impl Model {
             }
         }
     }
+
+    fn check(items: usize, long_turns: bool) {
+        let model = Self::new(items, long_turns);
+        let workers = [0, 1].map(|me| {
+            let model = model.clone();
+            thread::spawn(move || model.work(me))
+        });
+        (0..items).for_each(|item| model.produce(item));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        assert_eq!(model.taken.load(Ordering::Relaxed), items);
+        assert_eq!(model.idle.sleeping(), 0, "nobody sleeps any more");
+    }
 }
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
@@ -116,21 +128,51 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 /// If a wake-up could be lost, some execution would end with everybody asleep: loom calls that a deadlock.
 #[test]
 fn loom_sleep_loses_no_wake_up() {
-    model(|| {
-        let model = Model::new(2);
-        let worker = {
-            let model = model.clone();
-            thread::spawn(move || model.work(0))
-        };
-        let other = {
-            let model = model.clone();
-            thread::spawn(move || model.work(1))
-        };
-        model.produce();
-        model.produce();
+    model(|| Model::check(2, false));
+}
+
+/// The second item is pushed while there is a searcher, so silently. If the searcher finds the first one and says
+/// nothing, the second waits for the end of its turn, while the other worker sleeps.
+#[test]
+fn loom_nobody_sleeps_through_a_long_turn() {
+    model(|| Model::check(2, true));
+}
+
+/// The injector above has a lock, which orders what the protocol must order: the real one has none. So here stealable
+/// work is a number, relaxed throughout.
+#[test]
+fn loom_stealable_work_or_its_sleeper_is_seen() {
+    loom::model(|| {
+        let idle = Arc::new(Idle::new(1));
+        let items = Arc::new(AtomicUsize::new(0));
+        let driver = Arc::new(Notify::new());
+        let worker = thread::spawn({
+            let (idle, items, driver) = (idle.clone(), items.clone(), driver.clone());
+            move || {
+                let mut searching = false;
+                // Only this thread takes: what it sees is there.
+                while items.load(Ordering::Relaxed) == 0 {
+                    if !searching && idle.start_searching(2) {
+                        searching = true;
+                        continue;
+                    }
+                    idle.fall_asleep(0, std::mem::take(&mut searching));
+                    if items.load(Ordering::Relaxed) == 0 {
+                        driver.wait();
+                    }
+                    searching = idle.awake(0);
+                }
+                if searching {
+                    assert_eq!(idle.stop_searching(), None, "there is nobody else");
+                }
+            }
+        });
+        items.fetch_add(1, Ordering::Relaxed);
+        if idle.notify_one().is_some() {
+            driver.notify();
+        }
         worker.join().unwrap();
-        other.join().unwrap();
-        assert_eq!(model.taken.load(Ordering::Relaxed), 2);
+        assert_eq!(idle.sleeping(), 0);
     });
 }
 
@@ -141,12 +183,16 @@ fn loom_targeted_wake_up_is_not_lost() {
         let idle = Arc::new(Idle::new(1));
         let mail = Arc::new(AtomicUsize::new(0));
         let driver = Arc::new(Notify::new());
+        // Outside the model: loom need not try their orders.
+        let (wakes, mut sleeps) = (Arc::new(std::sync::atomic::AtomicUsize::new(0)), 0);
         let senders: Vec<_> = (0..2)
             .map(|_| {
                 let (idle, mail, driver) = (idle.clone(), mail.clone(), driver.clone());
+                let wakes = wakes.clone();
                 thread::spawn(move || {
                     mail.fetch_add(1, Ordering::Relaxed);
                     if idle.notify(0) {
+                        wakes.fetch_add(1, Ordering::Relaxed);
                         driver.notify();
                     }
                 })
@@ -154,6 +200,7 @@ fn loom_targeted_wake_up_is_not_lost() {
             .collect();
         while mail.load(Ordering::Relaxed) < 2 {
             idle.fall_asleep(0, false);
+            sleeps += 1;
             if mail.load(Ordering::Relaxed) < 2 {
                 driver.wait();
             }
@@ -162,6 +209,11 @@ fn loom_targeted_wake_up_is_not_lost() {
         for sender in senders {
             sender.join().unwrap();
         }
+        assert!(
+            wakes.load(Ordering::Relaxed) <= sleeps,
+            "one wake a sleep at most"
+        );
+        assert_eq!(idle.sleeping(), 0);
     });
 }
 
