@@ -132,7 +132,10 @@ fn echo(mut stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-fn connections_between_two_processes(count: usize) {
+/// Ten thousand are the subject of `ten_thousand.rs`.
+#[test]
+fn a_thousand_connections_between_two_processes() {
+    let count = 1_000;
     let _watchdog = Watchdog::new();
     let mut server = child("child_serves")
         .stdin(Stdio::piped())
@@ -166,17 +169,6 @@ fn connections_between_two_processes(count: usize) {
     });
     drop(server.stdin.take());
     assert!(server.wait().expect("it ends").success());
-}
-
-#[test]
-fn a_thousand_connections_between_two_processes() {
-    connections_between_two_processes(1_000);
-}
-
-#[test]
-#[ignore = "takes seconds, and most of the descriptors there are"]
-fn ten_thousand_connections_between_two_processes() {
-    connections_between_two_processes(10_000);
 }
 
 #[test]

@@ -27,6 +27,8 @@ OPEN_TO_TESTS = {("loom",), ("std", "sync"), ("core", "sync"), ("alloc", "sync")
 _PYTHON_NAME = re.compile(r"pyo3|python|^_?Py([A-Z_]|$)")
 _PYTHON_CRATE = re.compile(r"pyo3|python|^py-|maturin")
 
+WALL_CLOCK = {"SystemTime", "UNIX_EPOCH", "CLOCK_REALTIME", "gettimeofday"}
+
 LONGEST_FILE = 600
 SOURCE_SUFFIXES = {".rs", ".py", ".pyi", ".c", ".h", ".sh", ".awk"}
 
@@ -128,6 +130,14 @@ def python_violations(crate: Path) -> Iterator[str]:
     for name in _dependencies(tomllib.loads((crate / "Cargo.toml").read_text())):
         if _PYTHON_CRATE.search(name):
             yield f"{crate / 'Cargo.toml'}: depends on `{name}`"
+
+
+def wall_clock_violations(source_root: Path) -> Iterator[str]:
+    """Say where code reads the time of day, which may jump: whatever waits goes by the monotonic clock."""
+    for file in rust_files(source_root):
+        for token in tokenize(file.read_text()):
+            if token.kind == "ident" and token.text in WALL_CLOCK:
+                yield f"{file}:{token.line}: `{token.text}` may jump"
 
 
 def _dependencies(manifest: dict[str, object]) -> Iterator[str]:

@@ -42,6 +42,11 @@ def test_the_runtime_knows_no_python() -> None:
     fail_on(rules.python_violations(RUNTIME))
 
 
+def test_the_runtime_reads_no_wall_clock() -> None:
+    """Somebody who sets the time of day changes no timeout, timer or turn."""
+    fail_on(rules.wall_clock_violations(RUNTIME / "src"))
+
+
 def test_lib_holds_no_logic() -> None:
     """lib.rs is the map of the rooms, and only that."""
     fail_on(rules.lib_violations(RUNTIME / "src" / "lib.rs"))

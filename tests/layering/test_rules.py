@@ -244,3 +244,13 @@ def test_long_files_and_stale_reasons_are_found(
     """The list of exceptions can only hold what is one."""
     crate(tmp_path, src__a="\n" * lines)
     assert len(list(rules.length_violations(tmp_path, ("src", "absent"), allowed))) == reports
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [("fn f() { std::time::SystemTime::now(); }", 1), ("// SystemTime\nfn f() { Instant::now(); }", 0)],
+)
+def test_a_wall_clock_is_found(tmp_path: Path, source: str, count: int) -> None:
+    """Code counts, comments do not."""
+    (tmp_path / "lib.rs").write_text(source)
+    assert len(list(rules.wall_clock_violations(tmp_path))) == count

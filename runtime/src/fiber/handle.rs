@@ -215,6 +215,9 @@ impl Fiber {
     ///
     /// # Errors
     /// [`Cancelled`] when the calling fiber is.
+    ///
+    /// # Panics
+    /// In this very fiber.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, Cancelled> {
         wait_done(&self.0, timeout.and_then(super::deadline_after), true)
     }

@@ -88,6 +88,29 @@ mod test {
     }
 
     #[test]
+    fn a_clock_that_jumps_neither_stops_the_looks_nor_makes_time_negative() {
+        let mut clock = Clock::new(Instant::now());
+        // It stepped back by an hour: until it has made up for that, turns alone decide.
+        let ahead = 3_600_000_000_000;
+        clock.now = ahead;
+        clock.looked();
+        assert_eq!(clock.read(), ahead);
+        let looks = (0..610).filter(|_| {
+            let look = clock.turn();
+            if look {
+                clock.looked();
+            }
+            look
+        });
+        assert_eq!(looks.count(), 10);
+        // Forward: one look, and on as before.
+        clock.last_look = 0;
+        assert!(clock.turn());
+        clock.looked();
+        assert!(!clock.turn());
+    }
+
+    #[test]
     fn long_turns_are_noticed_at_once() {
         let mut clock = Clock::new(Instant::now());
         for _ in 0..200 {

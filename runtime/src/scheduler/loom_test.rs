@@ -8,36 +8,16 @@ use super::ready::ReadyQueue;
 use super::work::Work;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
+use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::panic::Location;
 
-/// Stealable work. Relaxed throughout: the real queues have no lock that would order what the protocol must.
-#[derive(Default)]
-struct Items(AtomicUsize);
-
-impl Items {
-    fn push(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn steal(&self) -> bool {
-        let one_less = |items: usize| items.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .is_ok()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
 /// Two workers over one injector. What a real driver's `park` and `wake` are, `Notify` is here.
 struct Model {
     idle: Idle,
-    injector: Items,
+    injector: Injector<()>,
     /// Of some third worker that never gets to it.
     fresh: AtomicBool,
     /// Whether a searcher naps before it sleeps.
@@ -54,7 +34,7 @@ impl Model {
     fn new(items: usize, naps: bool) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
-            injector: Items::default(),
+            injector: Injector::new(),
             fresh: AtomicBool::new(false),
             naps,
             drivers: [Notify::new(), Notify::new()],
@@ -72,7 +52,7 @@ impl Model {
     }
 
     fn produce(&self) {
-        self.injector.push();
+        self.injector.push(());
         self.wake_one(Amount::Plenty);
     }
 
@@ -88,7 +68,7 @@ impl Model {
     }
 
     fn take(&self) -> bool {
-        self.injector.steal()
+        self.injector.steal().success().is_some()
             || self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Relaxed)
     }
 
@@ -286,6 +266,44 @@ fn loom_fresh_work_is_taken_once() {
         for fiber in &fibers {
             assert!(fiber.state.load().is_done());
         }
+    });
+}
+
+/// The injector above has a lock, which orders what the protocol must order; the real one has none. So here stealable
+/// work is a number, relaxed throughout, and one worker is enough.
+#[test]
+fn loom_stealable_work_or_its_sleeper_is_seen() {
+    loom::model(|| {
+        let idle = Arc::new(Idle::new(1));
+        let items = Arc::new(AtomicUsize::new(0));
+        let driver = Arc::new(Notify::new());
+        let worker = thread::spawn({
+            let (idle, items, driver) = (idle.clone(), items.clone(), driver.clone());
+            move || {
+                let mut searching = false;
+                // Only this thread takes: what it sees is there.
+                while items.load(Ordering::Relaxed) == 0 {
+                    if !searching && idle.start_searching(2) {
+                        searching = true;
+                        continue;
+                    }
+                    idle.fall_asleep(0, std::mem::take(&mut searching));
+                    if items.load(Ordering::Relaxed) == 0 {
+                        driver.wait();
+                    }
+                    searching = idle.awake(0);
+                }
+                if searching {
+                    assert_eq!(idle.stop_searching(), None, "there is nobody else");
+                }
+            }
+        });
+        items.fetch_add(1, Ordering::Relaxed);
+        if idle.notify_one(Amount::Plenty).is_some() {
+            driver.notify();
+        }
+        worker.join().unwrap();
+        assert_eq!(idle.sleeping(), 0);
     });
 }
 
