@@ -21,6 +21,7 @@ mod slabs;
 mod sys;
 #[cfg(all(test, not(loom)))]
 mod test;
+mod warm;
 
 pub(crate) use class::StackClass;
 pub use error::StackError;

@@ -168,8 +168,9 @@ impl Pool {
         };
         if surplus > 0 {
             // The coldest ones are at the front.
-            let mut slots: Vec<Slot> = shelf.stacks.drain(..surplus).map(Stack::into_slot).collect();
-            self.slabs.depot().put(&mut slots);
+            let slots = shelf.stacks.drain(..surplus).map(Stack::into_slot).collect();
+            // With their memory: a burst that ends may be followed by another one.
+            self.slabs.depot().keep(slots);
             shelf.fetch = 1;
         }
         shelf.idle = shelf.stacks.len();
