@@ -146,10 +146,7 @@ fn the_end_of_a_runtime_unmaps_what_is_kept() {
         }
         assert!(slabs.keep_warm());
         drop((pool, slabs));
-        let resident: Vec<_> = spans
-            .into_iter()
-            .filter_map(|span| resident_pages(span))
-            .collect();
+        let resident: Vec<_> = spans.into_iter().filter_map(resident_pages).collect();
         assert!(!resident.is_empty() && resident.len() < 100, "{}", resident.len());
         assert_eq!(resident.iter().sum::<usize>(), 0);
         poke(held.base() - 1, 7);
