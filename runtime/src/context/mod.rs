@@ -4,8 +4,11 @@
 //! enters it from a worker's base stack, `Suspender::suspend` goes back there. The README beside
 //! this file draws the memory.
 
+mod prefetch;
 #[cfg(all(test, not(loom)))]
 mod test;
+
+pub(crate) use prefetch::prefetch;
 
 use corosensei::stack::{Stack as CoroStack, StackPointer};
 use corosensei::{Coroutine, CoroutineResult, Yielder};

@@ -1,4 +1,4 @@
-use super::{Context, StackMemory, Suspender, Switched};
+use super::{Context, StackMemory, Suspender, Switched, prefetch};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -96,4 +96,13 @@ fn a_panic_may_be_caught_inside_and_travel_out_as_a_value() {
     });
     assert_eq!(context.resume(), Switched::Suspended(true));
     assert_eq!(context.resume(), Switched::Finished);
+}
+
+#[test]
+fn any_address_may_be_prefetched() {
+    let local = [0_u8; 256];
+    prefetch(local.as_ptr(), local.len());
+    prefetch(std::ptr::null(), 64);
+    prefetch(std::ptr::without_provenance(usize::MAX), 256);
+    prefetch(std::ptr::without_provenance(1 << 63), 0);
 }

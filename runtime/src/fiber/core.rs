@@ -5,7 +5,7 @@ use super::options::{Class, FiberOptions};
 use super::state::StateWord;
 use super::wait_list::WaitList;
 use super::{Directive, Home};
-use crate::context::{Context, Suspender};
+use crate::context::{Context, Suspender, prefetch};
 use crate::loom::cell::UnsafeCell;
 use crate::loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::loom::sync::{Arc, Mutex};
@@ -112,6 +112,8 @@ pub(crate) struct Owned {
     pub(crate) area: Option<NonNull<[u8]>>,
     /// The lowest usable address of the stack, and its base.
     pub(crate) bounds: (usize, usize),
+    /// Where on its stack it was when it last suspended, roughly; null before.
+    pub(super) suspended_at: *const u8,
     /// Depth of `shield`: above zero, cancellation is not delivered.
     pub(super) shielded: u32,
     /// Where the worker's registry lists the fiber, once it has suspended for the first time.
@@ -178,6 +180,7 @@ impl Core {
                 embedder: std::ptr::null_mut(),
                 area: None,
                 bounds: (0, 0),
+                suspended_at: std::ptr::null(),
                 shielded: 0,
                 enrolled: None,
                 counted: false,
@@ -218,6 +221,30 @@ impl Core {
         let core = unsafe { core.as_ref() };
         // SAFETY: exclusive by the caller's promise.
         core.next.with_mut(|next| unsafe { *next = to });
+    }
+
+    /// Asks the cache for a record that will be needed soon.
+    #[inline]
+    pub(crate) fn prefetch(core: NonNull<Core>) {
+        prefetch(core.as_ptr().cast(), size_of::<Core>());
+    }
+
+    /// Asks the cache for the part of the stack that the fiber will go on with.
+    ///
+    /// # Safety
+    /// The fiber is alive and suspended, or has not started, and the caller is the home worker's loop.
+    #[inline]
+    pub(crate) unsafe fn prefetch_stack(core: NonNull<Core>) {
+        // The frames that a suspension leaves behind, from the innermost on.
+        const BEFORE: usize = 128;
+        const BYTES: usize = 320;
+        // SAFETY: alive by the caller's promise.
+        let core = unsafe { core.as_ref() };
+        // SAFETY: the home worker's thread, and the fiber does not run.
+        let at = unsafe { core.with_owned(|owned| owned.suspended_at) };
+        if !at.is_null() {
+            prefetch(at.wrapping_sub(BEFORE), BYTES);
+        }
     }
 
     /// Calls `f` with what belongs to the home worker's thread.

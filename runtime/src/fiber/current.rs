@@ -159,7 +159,12 @@ pub(super) unsafe fn switch_out(core: NonNull<Core>, directive: Directive) {
     // SAFETY: the running fiber is alive.
     let core_ref = unsafe { core.as_ref() };
     // SAFETY: this is the home worker's thread.
-    let suspender = unsafe { core_ref.with_owned(|owned| owned.suspender) };
+    let suspender = unsafe {
+        core_ref.with_owned(|owned| {
+            owned.suspended_at = (&raw const owned).cast();
+            owned.suspender
+        })
+    };
     let suspender = suspender.expect("a running fiber has a suspender");
     let unwinding = std::thread::panicking();
     if unwinding {

@@ -159,6 +159,14 @@ impl Unparker {
         }
     }
 
+    /// Asks the cache for what [`Unparker::begin`] will need.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        if let Unparker::Fiber(core) = self {
+            crate::context::prefetch(core.as_ptr().cast(), 1);
+        }
+    }
+
     /// Decides the wake. For a fiber, the caller must hold the lock that keeps it waiting.
     #[inline]
     pub(crate) fn begin(self) -> Wake {

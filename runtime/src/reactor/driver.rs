@@ -59,8 +59,9 @@ impl PollDriver {
             wakes: WAKES.take(),
         };
         look(&mut found);
-        self.timers
-            .expire(TIMERS, |unparker| found.wakes.push(unparker.begin()));
+        self.timers.expire(TIMERS, Unparker::prefetch, |unparker| {
+            found.wakes.push(unparker.begin());
+        });
         finish(&mut found.wakes);
         WAKES.set(found.wakes);
     }

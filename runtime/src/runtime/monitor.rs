@@ -2,7 +2,7 @@
 //!
 //! It samples each worker's turn counter. A worker that is awake and still in the same turn is *stuck* for
 //! the others: placement passes it by, thieves may take what it was given, and its poll and timers are looked
-//! after in its place. One that is stuck and waits in a system call is *blocked*: while there are blocked
+//! after in its place. It also gives memory of stacks back that a burst of fibers left behind. One that is stuck and waits in a system call is *blocked*: while there are blocked
 //! workers and no other has time, spares take their places (`scheduler/spare.rs`).
 
 use super::lifecycle::StartWorker;
@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_millis(1);
 const POLL_AFTER: Duration = Duration::from_millis(5);
 /// Samples in a row with every worker asleep before the monitor sleeps too.
 const IDLE_SAMPLES: u32 = 10;
+/// Between two epochs of the stacks that are kept for a next burst.
+const EPOCH: Duration = Duration::from_secs(1);
 
 /// The thread, until it is stopped.
 pub(super) struct Monitor {
@@ -96,6 +98,22 @@ impl Drop for Monitor {
     }
 }
 
+/// Stacks that are kept without being needed are given up in slices of 0.1 ms, one a sample.
+struct Epoch {
+    since: Instant,
+    trimming: bool,
+}
+
+impl Epoch {
+    fn tidy(&mut self, hub: &Hub) {
+        if self.since.elapsed() >= EPOCH {
+            self.since = Instant::now();
+            self.trimming = hub.slabs.end_epoch();
+        }
+        self.trimming = self.trimming && hub.slabs.trim();
+    }
+}
+
 impl Watch {
     fn run(&self) {
         let now = Instant::now();
@@ -108,16 +126,27 @@ impl Watch {
             self.hub.remotes.len()
         ];
         let mut idle_samples = 0;
+        let mut epoch = Epoch {
+            since: now,
+            trimming: false,
+        };
         loop {
+            epoch.tidy(&self.hub);
             let mut stop = self.bell.stop.lock();
             if *stop {
                 return;
             }
-            if idle_samples >= IDLE_SAMPLES {
+            if idle_samples >= IDLE_SAMPLES && !epoch.trimming {
                 // From here on a worker that wakes rings the bell. One that woke before we said so is seen now.
                 self.hub.monitor_sleeps(true);
                 if self.hub.all_asleep() {
-                    let _ = self.bell.rung.wait_until(&mut stop, None);
+                    // Asked after they were found asleep: what they kept before that is seen.
+                    let until = self.hub.slabs.keep_warm().then(|| epoch.since + EPOCH);
+                    let timed_out = self.bell.rung.wait_until(&mut stop, until);
+                    self.hub.monitor_sleeps(false);
+                    if timed_out {
+                        continue;
+                    }
                 }
                 self.hub.monitor_sleeps(false);
                 idle_samples = 0;

@@ -2,6 +2,7 @@
 
 use super::slab::{self, Slab};
 use super::slabs::StackStats;
+use super::warm::Warm;
 use super::{GuardKind, Stack, StackClass, StackError, registry, sys};
 use crate::loom::sync::atomic::{AtomicUsize, Ordering};
 use crate::loom::sync::{Arc, Mutex};
@@ -28,6 +29,8 @@ struct Inner {
     /// Mappings spent on this depot's guards.
     guard_mappings: usize,
     classes: [Class; StackClass::COUNT],
+    /// What came home and keeps its memory for a while.
+    warm: Warm,
     /// A counter for each pool of how many stacks it keeps.
     gauges: Vec<Arc<AtomicUsize>>,
 }
@@ -78,6 +81,12 @@ impl Class {
         (key, slab)
     }
 
+    /// Whether an address is in one of the slabs.
+    fn holds(&self, address: NonNull<u8>) -> bool {
+        let below = self.slabs.range(..=address.addr().get()).next_back();
+        below.is_some_and(|(_, slab)| slab.contains(address))
+    }
+
     /// Takes an idle slab out of the tables, unless it is to be kept.
     fn retire(&mut self, key: usize, closed: bool) -> Option<Slab> {
         if !self.slabs.get(&key)?.is_idle() {
@@ -92,6 +101,9 @@ impl Class {
         self.slabs.remove(&key)
     }
 }
+
+/// Slots that [`Depot::trim`] gives up in one call: for about 0.1 ms.
+const TRIM: usize = 128;
 
 /// Whether claimed slots still need their guards.
 enum Claim {
@@ -123,11 +135,16 @@ impl Depot {
         stacks: &mut Vec<Stack>,
     ) -> Result<(), StackError> {
         let mut slots = Vec::with_capacity(count);
-        if let Claim::Bare = this.claim(class, count, &mut slots)? {
+        let claim = match this.claim(class, count, &mut slots) {
+            // What is kept for later must not stand in the way of what is needed now.
+            Err(_) if this.let_go() => this.claim(class, count, &mut slots)?,
+            claim => claim?,
+        };
+        if let Claim::Bare = claim {
             // Outside the lock: a guard costs a system call, and often a new page-table page.
             this.install_guards(class, &mut slots)?;
         }
-        // Stacks are popped off the end: the lowest comes first.
+        // Stacks are popped off the end: the warmest, or the lowest, comes first.
         slots.reverse();
         stacks.extend(
             slots
@@ -147,8 +164,10 @@ impl Depot {
         let Inner {
             classes,
             guard_mappings,
+            warm,
             ..
         } = &mut *inner;
+        warm.take(class, count, slots);
         let table = &mut classes[class.index()];
         while let Some(&key) = table.with_free.first()
             && slots.len() < count
@@ -235,6 +254,51 @@ impl Depot {
         }
     }
 
+    /// Takes slots back that stacks of this depot gave up, as they are: they are kept for later, as many as there is
+    /// room for, and [trimmed](Self::trim).
+    pub(super) fn keep(&self, slots: Vec<Slot>) {
+        let mut rest: Vec<Slot> = if self.guard == GuardKind::Mprotect {
+            // Their guards' mappings are the whole process's to use.
+            slots
+        } else {
+            let mut inner = self.inner.lock();
+            let inner = &mut *inner;
+            let keep = |slot| inner.warm.keep(slot).err();
+            slots.into_iter().filter_map(keep).collect()
+        };
+        if !rest.is_empty() {
+            self.put(&mut rest);
+        }
+    }
+
+    /// Ends an epoch of the stacks that are kept: some of those not needed in it are to be trimmed. False if none are
+    /// kept.
+    pub(super) fn end_epoch(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.warm.end_epoch();
+        inner.warm.len() > 0
+    }
+
+    /// Gives up some of the stacks that are to be trimmed in this epoch; false when none are left to be.
+    pub(super) fn trim(&self) -> bool {
+        let mut slots = self.inner.lock().warm.give_up(TRIM);
+        self.put(&mut slots);
+        slots.len() == TRIM
+    }
+
+    /// Whether stacks are kept.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.inner.lock().warm.len() > 0
+    }
+
+    /// Gives up all stacks that are kept; false if there were none.
+    #[cold]
+    fn let_go(&self) -> bool {
+        let mut slots = self.inner.lock().warm.clear();
+        self.put(&mut slots);
+        !slots.is_empty()
+    }
+
     /// Takes slots back that stacks of this depot gave up, their memory to the kernel first.
     pub(super) fn put(&self, slots: &mut [Slot]) {
         slots.sort_unstable();
@@ -280,17 +344,35 @@ impl Depot {
     }
 
     pub(super) fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        // With their memory, most of which goes with the slabs.
+        let slots = inner.warm.clear();
+        for &(class, slot) in &slots {
+            let table = &mut inner.classes[class.index()];
+            let (key, slab) = table.owner(slot);
+            slab.return_free(slot);
+            table.index(key);
+        }
+        let mut idle = Vec::new();
         for class in StackClass::all() {
-            let mut inner = self.inner.lock();
-            inner.closed = true;
             let table = &mut inner.classes[class.index()];
             let keys: Vec<usize> = table.slabs.keys().copied().collect();
-            let idle: Vec<Slab> = keys
-                .into_iter()
-                .filter_map(|key| table.retire(key, true))
-                .collect();
-            drop(inner);
-            self.unmap(class, idle);
+            idle.extend(
+                keys.into_iter()
+                    .filter_map(|key| Some((class, table.retire(key, true)?))),
+            );
+        }
+        for (class, slot) in slots {
+            if inner.classes[class.index()].holds(slot) {
+                // SAFETY: the slot is free, nobody takes any from a depot that is closed, and as long as we hold the
+                // lock nobody unmaps its slab.
+                unsafe { sys::discard(slot, class.size()) };
+            }
+        }
+        drop(inner);
+        for (class, slab) in idle {
+            self.unmap(class, [slab]);
         }
     }
 
@@ -347,7 +429,8 @@ impl Depot {
             .gauges
             .iter()
             .map(|gauge| gauge.load(Ordering::Relaxed))
-            .sum();
+            .sum::<usize>()
+            + inner.warm.len();
         let out: usize = slabs().map(Slab::out).sum();
         StackStats {
             live: out.saturating_sub(cached),

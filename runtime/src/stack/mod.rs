@@ -21,6 +21,7 @@ mod slabs;
 mod sys;
 #[cfg(all(test, not(loom)))]
 mod test;
+mod warm;
 
 pub(crate) use class::StackClass;
 pub use error::StackError;
@@ -30,7 +31,7 @@ pub(crate) use pool::Pool;
 pub(crate) use slabs::{Slabs, SlabsConfig};
 pub(crate) use sys::GuardKind;
 
-use crate::context::StackMemory;
+use crate::context::{StackMemory, prefetch};
 use crate::loom::sync::Arc;
 use depot::{Depot, Slot};
 use std::mem::ManuallyDrop;
@@ -119,6 +120,13 @@ impl Stack {
     #[inline]
     pub(crate) fn embedder_area(&self) -> NonNull<[u8]> {
         NonNull::slice_from_raw_parts(self.base, self.embedder_bytes as usize)
+    }
+
+    /// Asks the cache for what a fiber that starts on it will write first.
+    #[inline]
+    fn prefetch(&self) {
+        const BYTES: usize = 384;
+        prefetch(self.base.as_ptr().wrapping_sub(BYTES), BYTES);
     }
 
     /// Parts with the slot, for the depot.

@@ -49,6 +49,8 @@ struct Shelf {
     stacks: Vec<Stack>,
     /// The fewest stacks there have been in this epoch: so many were not needed.
     idle: usize,
+    /// So many at the front have not been used, nor asked for from the cache, for long.
+    cold: usize,
     /// Stacks that may still come back in this epoch.
     left: u32,
     fetch: usize,
@@ -59,6 +61,7 @@ impl Shelf {
         Self {
             stacks: Vec::new(),
             idle: 0,
+            cold: 0,
             left: EPOCH,
             fetch: 1,
         }
@@ -88,6 +91,12 @@ impl Pool {
             return self.fetch(class);
         };
         shelf.idle = shelf.idle.min(shelf.stacks.len());
+        if shelf.stacks.len() < shelf.cold {
+            shelf.cold = shelf.stacks.len();
+            if let Some(next) = shelf.stacks.last() {
+                next.prefetch();
+            }
+        }
         self.count(-1);
         Ok(stack)
     }
@@ -151,6 +160,7 @@ impl Pool {
             .expect("the depot gives at least one stack, or an error");
         shelf.idle = 0;
         let fetched = shelf.stacks.len();
+        shelf.cold = fetched;
         self.count(fetched as isize);
         Ok(stack)
     }
@@ -168,11 +178,13 @@ impl Pool {
         };
         if surplus > 0 {
             // The coldest ones are at the front.
-            let mut slots: Vec<Slot> = shelf.stacks.drain(..surplus).map(Stack::into_slot).collect();
-            self.slabs.depot().put(&mut slots);
+            let slots = shelf.stacks.drain(..surplus).map(Stack::into_slot).collect();
+            // With their memory: a burst that ends may be followed by another one.
+            self.slabs.depot().keep(slots);
             shelf.fetch = 1;
         }
         shelf.idle = shelf.stacks.len();
+        shelf.cold = shelf.stacks.len();
         shelf.left = EPOCH;
         self.count(-(surplus as isize));
     }

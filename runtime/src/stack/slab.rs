@@ -102,6 +102,11 @@ impl Slab {
         self.carved < self.slots || !self.bare.is_empty()
     }
 
+    /// Whether an address above its start is in one of its slots.
+    pub(super) fn contains(&self, address: NonNull<u8>) -> bool {
+        self.index(address) < self.slots
+    }
+
     fn address(&self, slot: usize) -> NonNull<u8> {
         sys::advance(self.mapping.first(), slot * self.class.size())
     }

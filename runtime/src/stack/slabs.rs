@@ -21,7 +21,7 @@ pub(crate) struct SlabsConfig {
 pub(crate) struct StackStats {
     /// Stacks that fibers hold, the leaked ones included.
     pub(crate) live: usize,
-    /// Stacks kept warm in the pools of workers.
+    /// Stacks kept warm, in the pools of workers and for all of them.
     pub(crate) cached: usize,
     /// Stacks with a guard and no memory behind them, held by nobody.
     pub(crate) free: usize,
@@ -68,6 +68,22 @@ impl Slabs {
     /// The count of stacks.
     pub(crate) fn stats(&self) -> StackStats {
         self.0.stats()
+    }
+
+    /// To be called about once a second while [`Slabs::keep_warm`]: ends an epoch of the stacks that no pool
+    /// keeps, and that have their memory still. Some of those not needed in it are to be trimmed.
+    pub(crate) fn end_epoch(&self) -> bool {
+        self.0.end_epoch()
+    }
+
+    /// Gives memory of stacks back to the kernel for about 0.1 ms; true if there is more to be given.
+    pub(crate) fn trim(&self) -> bool {
+        self.0.trim()
+    }
+
+    /// Whether stacks are kept warm that no pool keeps.
+    pub(crate) fn keep_warm(&self) -> bool {
+        self.0.keeps_any()
     }
 
     pub(super) fn depot(&self) -> &Arc<Depot> {

@@ -67,11 +67,15 @@ impl Actor {
 
 fn expire(timers: &SharedTimers<Arc<Actor>>) {
     let mut wakes = Vec::new();
-    timers.expire(8, |actor| {
-        if actor.begin() == ToReady::Schedule {
-            wakes.push(actor);
-        }
-    });
+    timers.expire(
+        8,
+        |_| {},
+        |actor| {
+            if actor.begin() == ToReady::Schedule {
+                wakes.push(actor);
+            }
+        },
+    );
     wakes.into_iter().for_each(|actor| actor.scheduled.notify());
 }
 
@@ -175,7 +179,7 @@ fn loom_a_sleeper_learns_of_an_earlier_timer() {
                 _ => bell.wait(),
             }
             timers.awake();
-            timers.expire(8, |_| fired.store(true, Ordering::Relaxed));
+            timers.expire(8, |_| {}, |_| fired.store(true, Ordering::Relaxed));
         }
         others.into_iter().for_each(|other| other.join().unwrap());
         assert!(timers.fall_asleep().is_some_and(|next| next >= never));

@@ -7,6 +7,9 @@ use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+/// Timers taken out before the first of them is begun, so that what they stand for comes into the cache together.
+const BATCH: usize = 16;
+
 /// See the module's documentation.
 pub(in crate::reactor) struct SharedTimers<T> {
     inner: Mutex<Inner<T>>,
@@ -40,18 +43,27 @@ impl<T> SharedTimers<T> {
     }
 
     /// Calls `begin` with what is due, under the lock: whoever finds its timer gone knows that this is over.
-    /// At most so many.
-    pub(in crate::reactor) fn expire(&self, most: usize, mut begin: impl FnMut(T)) {
+    /// About so many at most. `announce` is called with some of them ahead of that.
+    pub(in crate::reactor) fn expire(&self, most: usize, announce: impl Fn(&T), mut begin: impl FnMut(T)) {
         if self.pending.load(Ordering::Relaxed) == 0 {
             return;
         }
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        for _ in 0..most {
-            let Some((_, value)) = inner.queue.pop_expired(now) else {
+        for _ in 0..most.div_ceil(BATCH) {
+            let mut batch = [const { None }; BATCH];
+            for place in &mut batch {
+                let Some((_, value)) = inner.queue.pop_expired(now) else {
+                    break;
+                };
+                announce(&value);
+                *place = Some(value);
+            }
+            let full = batch[BATCH - 1].is_some();
+            batch.into_iter().flatten().for_each(&mut begin);
+            if !full {
                 break;
-            };
-            begin(value);
+            }
         }
         self.pending.store(inner.queue.len(), Ordering::Relaxed);
     }

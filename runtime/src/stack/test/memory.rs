@@ -92,9 +92,13 @@ fn cost(count: usize) {
     let start = std::time::Instant::now();
     stacks.into_iter().for_each(|stack| pool.give(stack));
     let given = start.elapsed();
+    let kept = slabs.stats().cached;
+    let start = std::time::Instant::now();
+    let_go(&slabs);
+    let trimmed = start.elapsed();
     eprintln!(
         "{count} stacks: {rss_each:.3} KiB + {tables_each:.3} KiB of page tables each, {more_maps} mappings; \
-         {:?} to take and touch, {:?} to give, each; afterwards {} KiB more memory, {} KiB more tables; {:?}",
+         {:?} to take and touch, {:?} to give, each; {kept} kept, {trimmed:?} to trim; afterwards {} KiB more memory, {} KiB more tables; {:?}",
         taken / count as u32,
         given / count as u32,
         status("VmRSS").saturating_sub(rss),

@@ -7,6 +7,7 @@ mod overflow;
 mod policy;
 mod random;
 mod registry;
+mod warm;
 
 use super::{GuardKind, Pool, Slabs, SlabsConfig, Stack, StackClass, sys};
 use crate::context::StackMemory;
@@ -47,6 +48,13 @@ fn take_many(pool: &mut Pool, class: StackClass, count: usize) -> Vec<Stack> {
     (0..count)
         .map(|_| pool.take(class).expect("there is room"))
         .collect()
+}
+
+/// Epochs in which no stack is needed, until none is kept.
+fn let_go(slabs: &Slabs) {
+    while slabs.end_epoch() {
+        while slabs.trim() {}
+    }
 }
 
 /// The addresses a stack owns, its guard included.

@@ -60,7 +60,11 @@ fn a_pool_above_its_high_watermark_sends_the_coldest_home() {
     // The stacks that were fetched and not taken count as well.
     assert_eq!(pool.cached(), (high + 1 + spare - 1) % low + high - low + 1);
     let stats = slabs.stats();
-    // Of those that went home, some have been unmapped with their slab.
+    assert_eq!((stats.live, stats.cached), (held.len(), pool.cached() + low));
+    assert_eq!((peek(coldest - 1), peek(warmest - 1)), (7, 7));
+    let_go(&slabs);
+    // Of those that were given up, some have been unmapped with their slab.
+    let stats = slabs.stats();
     assert_eq!((stats.live, stats.cached), (held.len(), pool.cached()));
     assert!((1..=low).contains(&stats.free), "{stats:?}");
     assert_eq!((peek(coldest - 1), peek(warmest - 1)), (0, 7));

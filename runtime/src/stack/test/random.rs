@@ -106,14 +106,20 @@ fn live_stacks_never_overlap() {
                         pool.give(stack);
                         *pool = Pool::new(&slabs);
                     }
+                    3 => {
+                        pool.give(stack);
+                        slabs.end_epoch();
+                        slabs.trim();
+                    }
                     _ => pool.give(stack),
                 }
             }
         }
         let stats = slabs.stats();
         assert_eq!(stats.live, live.len());
-        assert_eq!(stats.cached, pools[0].cached() + pools[1].cached());
+        assert!(stats.cached >= pools[0].cached() + pools[1].cached());
         drop((live, pools));
+        let_go(&slabs);
         assert_eq!((slabs.stats().live, slabs.stats().cached), (0, 0));
     }
 }
