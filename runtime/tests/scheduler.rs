@@ -170,6 +170,46 @@ fn every_worker_takes_part() {
     );
 }
 
+/// The newest work is its spawner's for a moment, but not for as long as the spawner computes: not even when the
+/// thieves have learnt that they come too late most of the time.
+#[test]
+fn a_lone_child_of_a_fiber_that_computes_is_started_elsewhere() {
+    let runtime = steady_runtime(2);
+    let parent = runtime.spawn(|| {
+        for round in 0..20 {
+            for _ in 0..round * 100 {
+                spawn(|| ()).join().unwrap();
+            }
+            let child = spawn(|| std::thread::current().id());
+            while !child.is_done() {
+                std::hint::spin_loop();
+            }
+            assert_ne!(child.join().unwrap(), std::thread::current().id());
+        }
+    });
+    parent.join().unwrap();
+}
+
+/// Work that is spawned one by one starts in that order, the newest last.
+#[test]
+fn unstarted_fibers_start_in_the_order_they_were_spawned_in() {
+    let runtime = steady_runtime(1);
+    let order = runtime.spawn(|| {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let fibers: Vec<_> = (0..5)
+            .map(|number| {
+                let order = order.clone();
+                spawn(move || order.lock().unwrap().push(number))
+            })
+            .collect();
+        while fibers.iter().any(|fiber| !fiber.is_done()) {
+            yield_now();
+        }
+        std::mem::take(&mut *order.lock().unwrap())
+    });
+    assert_eq!(order.join().unwrap(), [0, 1, 2, 3, 4]);
+}
+
 #[derive(Default, Clone)]
 struct Recorder(Arc<Mutex<Vec<&'static str>>>);
 

@@ -271,8 +271,11 @@ pub(super) fn wait_done(
             }
         },
     };
-    // SAFETY: the node is alive, and this is the only list it was pushed to.
-    unsafe { fiber.waiters.lock().remove(node) };
+    // SAFETY: the node is alive until here.
+    if !unsafe { node.as_ref() }.is_released() {
+        // SAFETY: the node is alive, and this is the only list it was pushed to.
+        unsafe { fiber.waiters.lock().remove(node) };
+    }
     outcome
 }
 
@@ -281,14 +284,21 @@ pub(super) fn wake_waiters(fiber: &FiberRef) {
     loop {
         let mut waiters = fiber.waiters.lock();
         let Some(node) = waiters.pop_front() else { return };
-        // SAFETY: the waiter cannot leave before it has had the list's lock, which we hold.
+        // SAFETY: the waiter cannot leave before we release it, or it has had the list's lock, which we hold.
         let node = unsafe { node.as_ref() };
         // SAFETY: we hold the list's lock.
         let unparker = unsafe { node.take_unparker() };
         // Under the lock: see `Unparker`.
         let wake = unparker.map_or(Wake::Nothing, Unparker::begin);
+        // Not before `begin`: the waiter, if it is awake already, may leave as soon as this is seen.
+        node.release();
+        // Who comes from now on finds the fiber done, and needs no wake.
+        let last = waiters.is_empty();
         drop(waiters);
         wake.finish_joiner();
+        if last {
+            return;
+        }
     }
 }
 

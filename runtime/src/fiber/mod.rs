@@ -62,7 +62,7 @@ pub(crate) trait Home: Send + Sync {
     fn runtime(&self) -> u32;
     /// Starts an unstarted fiber of this runtime before anything else, once the current one parks.
     /// Called on this worker's thread.
-    fn start_next(&self, fiber: FiberRef);
+    fn start_next(&self, fiber: &FiberRef);
     /// Resumes a fiber of this worker, whose child has just ended, before anything else. Called on this
     /// worker's thread.
     fn resume_next(&self, fiber: FiberRef);
@@ -190,7 +190,7 @@ fn claim_for_join(fiber: &FiberRef, parker: &Parker) {
     }
     current::with_home(|home| {
         if home.runtime() == fiber.runtime && fiber.state.transition_to_active() == ToActive::Claimed {
-            home.start_next(fiber.clone());
+            home.start_next(fiber);
         }
     });
 }

@@ -3,15 +3,18 @@
 
 use super::parker::Unparker;
 use crate::loom::cell::UnsafeCell;
+use crate::loom::sync::atomic::{AtomicBool, Ordering};
 use std::marker::PhantomPinned;
 use std::ptr::NonNull;
 
 /// A waiter's place in a [`WaitList`], with what its wakers must know: how to wake it, unless said otherwise.
 ///
 /// Its owner makes it, pushes it under the list's lock, parks, and must not let it go before it has
-/// seen, under the lock, that the node is in no list.
+/// seen, under the lock, that the node is in no list, or that a waker has released it.
 pub(crate) struct WaitNode<P = Option<Unparker>> {
     inner: UnsafeCell<Inner<P>>,
+    /// A waker that took the node out has done with it: its owner may let it go without the lock.
+    released: AtomicBool,
     _pin: PhantomPinned,
 }
 
@@ -46,8 +49,22 @@ impl<P> WaitNode<P> {
                 queued: false,
                 payload,
             }),
+            released: AtomicBool::new(false),
             _pin: PhantomPinned,
         }
+    }
+
+    /// Lets the owner go without the lock. The last that a waker does with a node it has taken out of the list.
+    #[inline]
+    pub(crate) fn release(&self) {
+        // Release: our uses of the node come before its owner frees it.
+        self.released.store(true, Ordering::Release);
+    }
+
+    /// Whether a waker has released it.
+    #[inline]
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
     }
 
     /// # Safety

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// Timers of one look. More that are due wait for the next, which comes after some turns, or at once before a
 /// sleep: the alarm then rings without delay.
 const TIMERS: usize = 1024;
+/// Sleeps shorter than this end by the alarm.
+const SHORT: Duration = Duration::from_millis(10);
 
 pub(crate) struct PollDriver {
     seat: Seat<PollSelector>,
@@ -73,9 +75,13 @@ pub(super) fn finish(wakes: &mut Vec<Wake>) {
 
 impl Driver for PollDriver {
     fn park(&self, timeout: Option<Duration>) {
+        // The poll itself counts in milliseconds.
+        let short = timeout
+            .filter(|&timeout| timeout < SHORT)
+            .and_then(|timeout| Instant::now().checked_add(timeout));
         self.look(|found| {
             let prepare = |selector: &mut PollSelector| {
-                let deadline = self.timers.fall_asleep();
+                let deadline = self.timers.fall_asleep().into_iter().chain(short).min();
                 if let Some(deadline) = deadline {
                     selector.set_alarm(deadline);
                 }

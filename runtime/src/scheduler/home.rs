@@ -1,9 +1,10 @@
 //! A worker's own side: what only its thread touches, and what its fibers ask of it.
 
 use super::driver::Driver;
-use super::hub::{Hub, Phase};
+use super::fresh::Sighting;
+use super::hub::{Amount, Hub, Phase};
 use super::ready::ReadyQueue;
-use super::work::Work;
+use super::work::{Unpacked, Work};
 use crate::fiber::options::Class;
 use crate::fiber::parker::Unparker;
 use crate::fiber::{Core, FiberRef, Home, TimerId};
@@ -105,10 +106,18 @@ impl WorkerHome {
     /// Queues unstarted work of this thread.
     #[inline]
     fn push_local(&self, work: Work, class: Class) {
+        let remote = &self.hub.remotes[self.index];
+        remote.counters.spawned.add(1);
+        let older = match class {
+            Class::Normal => match remote.fresh.put(work) {
+                None => return self.hub.wake_one(Amount::Lone),
+                Some(older) => older,
+            },
+            Class::Background => work,
+        };
         // SAFETY: `with_here` runs on the worker's thread.
-        unsafe { self.with_owner(|owner| owner.local[class.index()].push(work)) };
-        self.hub.remotes[self.index].counters.spawned.add(1);
-        self.hub.wake_one();
+        unsafe { self.with_owner(|owner| owner.local[class.index()].push(older)) };
+        self.hub.wake_one(Amount::Plenty);
     }
 }
 
@@ -251,10 +260,22 @@ impl Home for WorkerHome {
         self.hub.id
     }
 
-    fn start_next(&self, fiber: FiberRef) {
+    fn start_next(&self, fiber: &FiberRef) {
+        let remote = &self.hub.remotes[self.index];
+        let fiber = if let Some(Unpacked::Fiber(entry)) = remote
+            .fresh
+            .take_seen(Sighting::of(fiber.as_ptr().cast()))
+            .map(Work::unpack)
+        {
+            // It was the newest: there goes its queue entry.
+            // SAFETY: the trait's contract: this worker's thread.
+            return unsafe { self.with_owner(|owner| owner.put_next(entry)) };
+        } else {
+            fiber.clone()
+        };
         // The queue entry stays behind as a tombstone and is counted when it is dropped, so the claimed
         // fiber counts anew.
-        self.hub.remotes[self.index].counters.spawned.add(1);
+        remote.counters.spawned.add(1);
         // SAFETY: the trait's contract: this worker's thread.
         unsafe {
             self.with_owner(|owner| {

@@ -96,7 +96,8 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = fiber;
     }
 
-    /// After every turn and every poll of a future: a safe point.
+    /// After every turn and every poll of a future, and every other microsecond while the worker looks on for work: a
+    /// safe point.
     fn turn(&self, worker: usize) {
         let _ = worker;
     }

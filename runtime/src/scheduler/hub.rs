@@ -1,6 +1,7 @@
 //! What the threads of one runtime share: the injector, who sleeps, and each worker's reachable side.
 
 use super::driver::Driver;
+use super::fresh::Fresh;
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::registry::Registry;
@@ -10,7 +11,7 @@ use crate::fiber::options::Class;
 use crate::fiber::{Fiber, FiberRef};
 use crate::loom::CachePadded;
 use crate::loom::deque::{Injector, Stealer};
-use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::loom::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use crate::stack::{Slabs, StackClass};
 use std::any::Any;
@@ -27,6 +28,15 @@ pub(crate) enum Phase {
     Stopping = 2,
     /// Workers are gone, and the queues have been emptied for the last time.
     Stopped = 3,
+}
+
+/// How much stealable work there is now, as far as the one that added to it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Amount {
+    /// One item, which its own worker most likely gets to first.
+    Lone,
+    /// Enough for a thief, or nobody else to do it.
+    Plenty,
 }
 
 /// A counter only its owner writes, so a plain store is enough.
@@ -74,6 +84,10 @@ pub(crate) struct Remote {
     pub(super) mailbox: [Injector<Work>; 2],
     pub(super) mailed: AtomicUsize,
     pub(super) stealers: [Stealer<Work>; 2],
+    /// The newest unstarted work of the normal class.
+    pub(super) fresh: CachePadded<Fresh>,
+    /// The core it was last seen on.
+    pub(super) core: AtomicU32,
     /// Started fibers that will want this worker again, those that wait for other fibers' ends left out.
     pub(crate) live: CachePadded<AtomicUsize>,
     /// The number of the fiber that runs, or zero.
@@ -102,6 +116,8 @@ impl Remote {
             mailbox: [Injector::new(), Injector::new()],
             mailed: AtomicUsize::new(0),
             stealers,
+            fresh: CachePadded::new(Fresh::new()),
+            core: AtomicU32::new(u32::MAX),
             live: CachePadded::new(AtomicUsize::new(0)),
             running: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
@@ -270,7 +286,7 @@ impl Hub {
         self.from_outside.fetch_add(1, Ordering::Relaxed);
         self.last_outside.store(self.now(), Ordering::Relaxed);
         self.injector[class.index()].push(work);
-        self.wake_one();
+        self.wake_one(Amount::Plenty);
         // Pairs with the fence of `advance`: either it empties the queues after our push, or we see it.
         fence(Ordering::SeqCst);
         if self.phase() == Phase::Stopped {
@@ -358,16 +374,18 @@ impl Hub {
     /// Finds somebody for the unstarted work of a worker that is stuck.
     pub(crate) fn rescue(&self, worker: usize) {
         let remote = &self.remotes[worker];
-        if remote.mailed.load(Ordering::Relaxed) != 0 || remote.stealers.iter().any(|queue| !queue.is_empty())
+        if remote.mailed.load(Ordering::Relaxed) != 0
+            || remote.fresh.peek().is_some()
+            || remote.stealers.iter().any(|queue| !queue.is_empty())
         {
-            self.wake_one();
+            self.wake_one(Amount::Plenty);
         }
     }
 
     /// After stealable work was pushed.
     #[inline]
-    pub(super) fn wake_one(&self) {
-        if let Some(worker) = self.idle.notify_one() {
+    pub(super) fn wake_one(&self, amount: Amount) {
+        if let Some(worker) = self.idle.notify_one(amount) {
             self.remotes[worker].driver().wake();
         }
     }
@@ -444,7 +462,31 @@ impl Hub {
         }
     }
 
-    /// Whether any queue holds stealable work of this class.
+    /// Whether a worker other than this one has fresh work.
+    pub(super) fn has_fresh(&self, but: usize) -> bool {
+        let others = self
+            .workers()
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| index != but);
+        others
+            .into_iter()
+            .any(|(_, remote)| remote.fresh.peek().is_some())
+    }
+
+    /// How much has been spawned on workers other than this one.
+    pub(super) fn spawned_by_others(&self, but: usize) -> u64 {
+        let others = self
+            .workers()
+            .iter()
+            .enumerate()
+            .filter(|&(index, _)| index != but);
+        others.fold(0, |sum, (_, remote)| {
+            sum.wrapping_add(remote.counters.spawned.get())
+        })
+    }
+
+    /// Whether any queue holds stealable work of this class. Fresh work is not counted.
     pub(super) fn has_stealable(&self, class: Class) -> bool {
         let class = class.index();
         !self.injector[class].is_empty()

@@ -2,6 +2,7 @@
 //! lost. After rayon's `rayon-core/src/sleep` and tokio's `runtime/scheduler/multi_thread/idle.rs`; the
 //! difference is the word per worker, since pinned fibers need *their* worker, not any.
 
+use super::hub::Amount;
 use crate::loom::CachePadded;
 use crate::loom::sync::Mutex;
 use crate::loom::sync::atomic::{AtomicU32, Ordering, fence};
@@ -10,6 +11,10 @@ const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 /// Taken off the list of sleepers, and counted as a searcher by the one that did.
 const WOKEN_TO_SEARCH: u32 = 2;
+/// Sleeps for a moment, on no list and still a searcher: what is for itself alone wakes it, and so does plenty.
+const NAPPING: u32 = 3;
+
+const NOBODY: u32 = 0;
 
 /// One more searcher; sleepers are counted in the upper half of the word.
 const SEARCHER: u32 = 1;
@@ -38,6 +43,8 @@ pub(super) struct Idle {
     asleep: Mutex<Asleep>,
     /// How many rest. Written under the lock.
     resting: AtomicU32,
+    /// The worker that naps, counted from one.
+    napper: AtomicU32,
     words: Box<[CachePadded<AtomicU32>]>,
 }
 
@@ -47,6 +54,7 @@ impl Idle {
             counts: CachePadded::new(AtomicU32::new(0)),
             asleep: Mutex::new(Asleep::default()),
             resting: AtomicU32::new(0),
+            napper: AtomicU32::new(NOBODY),
             words: (0..workers)
                 .map(|_| CachePadded::new(AtomicU32::new(AWAKE)))
                 .collect(),
@@ -57,14 +65,51 @@ impl Idle {
     /// searcher already, so that no second producer wakes a second worker for the same reason.
     #[inline]
     #[must_use = "the worker was taken off the list: its driver must be woken"]
-    pub(super) fn notify_one(&self) -> Option<usize> {
-        // Pairs with the fence in `fall_asleep`: either we see the sleeper, or it sees our work.
+    pub(super) fn notify_one(&self, amount: Amount) -> Option<usize> {
+        // Pairs with the fences in `fall_asleep` and `nap`: either we see the sleeper, or it sees our work.
         fence(Ordering::SeqCst);
         let counts = self.counts.load(Ordering::Relaxed);
-        if searchers(counts) != 0 || sleepers(counts) == 0 {
+        if searchers(counts) != 0 {
+            // One that naps looks at lone work when its nap is over, and is not kept from the rest.
+            return (amount == Amount::Plenty).then(|| self.rouse()).flatten();
+        }
+        if sleepers(counts) == 0 {
             return None;
         }
         self.notify_one_slow()
+    }
+
+    /// Takes the right to wake the one that naps, if one does.
+    fn rouse(&self) -> Option<usize> {
+        let napper = self.napper.load(Ordering::Relaxed);
+        (napper != NOBODY && self.ends_nap(napper)).then(|| napper as usize - 1)
+    }
+
+    fn ends_nap(&self, napper: u32) -> bool {
+        self.napper
+            .compare_exchange(napper, NOBODY, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// A searcher announces a nap: it stays one, so that no producer wakes another for lone work. The caller must
+    /// then look once more at everything but fresh work, and call [`Idle::nap_is_over`]. False: another naps.
+    pub(super) fn nap(&self, worker: usize) -> bool {
+        let lies_down = self
+            .napper
+            .compare_exchange(NOBODY, worker as u32 + 1, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        if lies_down {
+            self.words[worker].store(NAPPING, Ordering::Relaxed);
+            // Pairs with the fences of `notify_one` and `notify`.
+            fence(Ordering::SeqCst);
+        }
+        lies_down
+    }
+
+    /// Ends a nap.
+    pub(super) fn nap_is_over(&self, worker: usize) {
+        self.words[worker].store(AWAKE, Ordering::Relaxed);
+        self.ends_nap(worker as u32 + 1);
     }
 
     #[cold]
@@ -97,7 +142,11 @@ impl Idle {
     pub(super) fn notify(&self, worker: usize) -> bool {
         // Pairs with the fence in `fall_asleep`.
         fence(Ordering::SeqCst);
-        self.words[worker].load(Ordering::Relaxed) == ASLEEP && self.take_off(worker)
+        match self.words[worker].load(Ordering::Relaxed) {
+            ASLEEP => self.take_off(worker),
+            NAPPING => self.ends_nap(worker as u32 + 1),
+            _ => false,
+        }
     }
 
     #[cold]
@@ -176,10 +225,15 @@ impl Idle {
         // AcqRel: not needed for the protocol, whose fence is in `notify_one`.
         let before = self.counts.fetch_sub(SEARCHER, Ordering::AcqRel);
         if searchers(before) == 1 {
-            self.notify_one()
+            self.notify_one(Amount::Plenty)
         } else {
             None
         }
+    }
+
+    /// Whether anybody searches, or will when its nap is over.
+    pub(super) fn somebody_searches(&self) -> bool {
+        searchers(self.counts.load(Ordering::Relaxed)) != 0
     }
 
     /// How many workers sleep.
@@ -193,6 +247,6 @@ impl Idle {
     }
 
     pub(super) fn is_asleep(&self, worker: usize) -> bool {
-        self.words[worker].load(Ordering::Relaxed) == ASLEEP
+        matches!(self.words[worker].load(Ordering::Relaxed), ASLEEP | NAPPING)
     }
 }

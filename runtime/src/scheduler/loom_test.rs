@@ -1,47 +1,104 @@
 //! Models of the sleep protocol and the inbox: the real `Idle` and `Inbox`, small workers around them.
 
+use super::fresh::Fresh;
+use super::hub::Amount;
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::ready::ReadyQueue;
+use super::work::Work;
 use crate::fiber::options::FiberOptions;
 use crate::fiber::{FiberRef, create};
-use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use loom::sync::{Arc, Condvar, Mutex, Notify};
+use loom::sync::{Arc, Notify};
 use loom::thread;
 use std::panic::Location;
+
+/// Stealable work. Relaxed throughout: the real queues have no lock that would order what the protocol must.
+#[derive(Default)]
+struct Items(AtomicUsize);
+
+impl Items {
+    fn push(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn steal(&self) -> bool {
+        let one_less = |items: usize| items.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
 
 /// Two workers over one injector. What a real driver's `park` and `wake` are, `Notify` is here.
 struct Model {
     idle: Idle,
-    injector: Injector<usize>,
+    injector: Items,
+    /// Of some third worker that never gets to it.
+    fresh: AtomicBool,
+    /// Whether a searcher naps before it sleeps.
+    naps: bool,
     drivers: [Notify; 2],
     taken: AtomicUsize,
     stop: AtomicBool,
     items: usize,
-    /// A turn lasts until all items have been taken.
-    long_turns: bool,
-    all_taken: (Mutex<bool>, Condvar),
+    /// Whoever takes the first item waits until the last is taken.
+    meeting: Option<Notify>,
 }
 
 impl Model {
-    fn new(items: usize, long_turns: bool) -> Arc<Self> {
+    fn new(items: usize, naps: bool) -> Arc<Self> {
         Arc::new(Self {
             idle: Idle::new(2),
-            injector: Injector::new(),
+            injector: Items::default(),
+            fresh: AtomicBool::new(false),
+            naps,
             drivers: [Notify::new(), Notify::new()],
             taken: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             items,
-            long_turns,
-            all_taken: (Mutex::new(false), Condvar::new()),
+            meeting: None,
         })
     }
 
-    fn produce(&self, item: usize) {
-        self.injector.push(item);
-        if let Some(worker) = self.idle.notify_one() {
+    fn with_meeting(items: usize) -> Arc<Self> {
+        let mut model = Self::new(items, false);
+        Arc::get_mut(&mut model).unwrap().meeting = Some(Notify::new());
+        model
+    }
+
+    fn produce(&self) {
+        self.injector.push();
+        self.wake_one(Amount::Plenty);
+    }
+
+    fn produce_lone(&self) {
+        self.fresh.store(true, Ordering::Relaxed);
+        self.wake_one(Amount::Lone);
+    }
+
+    fn wake_one(&self, amount: Amount) {
+        if let Some(worker) = self.idle.notify_one(amount) {
             self.drivers[worker].notify();
+        }
+    }
+
+    fn take(&self) -> bool {
+        self.injector.steal()
+            || self.fresh.load(Ordering::Relaxed) && self.fresh.swap(false, Ordering::Relaxed)
+    }
+
+    /// As `Worker::nap`; its time is over as soon as it may be.
+    fn nap(&self, me: usize) {
+        if self.idle.nap(me) {
+            if self.injector.is_empty() && !self.stop.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            self.idle.nap_is_over(me);
         }
     }
 
@@ -56,45 +113,42 @@ impl Model {
         }
     }
 
-    /// A turn.
-    fn run(&self) {
-        let last = self.taken.fetch_add(1, Ordering::Relaxed) + 1 == self.items;
-        if self.long_turns {
-            let (lock, condvar) = &self.all_taken;
-            let mut all_taken = lock.lock().unwrap();
-            *all_taken |= last;
-            while !*all_taken {
-                all_taken = condvar.wait(all_taken).unwrap();
-            }
-            condvar.notify_all();
-        }
-        if last {
-            self.stop();
-        }
-    }
-
     /// As `Worker::run`: run, search, sleep.
     fn work(&self, me: usize) {
         let mut searching = false;
+        let mut naps = self.naps;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
-            if let Some(_item) = self.injector.steal().success() {
+            if self.take() {
                 if std::mem::take(&mut searching)
                     && let Some(worker) = self.idle.stop_searching()
                 {
                     self.drivers[worker].notify();
                 }
-                self.run();
+                let taken = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+                if taken == self.items {
+                    self.stop();
+                    self.meeting.iter().for_each(Notify::notify);
+                } else {
+                    self.meeting.iter().for_each(Notify::wait);
+                }
                 continue;
             }
             if !searching && self.idle.start_searching(2) {
                 searching = true;
                 continue;
             }
+            if searching && std::mem::take(&mut naps) {
+                self.nap(me);
+                continue;
+            }
             self.idle.fall_asleep(me, std::mem::take(&mut searching));
-            let found = !self.injector.is_empty() || self.stop.load(Ordering::Relaxed);
+            let fresh = || self.fresh.load(Ordering::Relaxed);
+            let found = !self.injector.is_empty()
+                || (fresh() && !self.idle.somebody_searches())
+                || self.stop.load(Ordering::Relaxed);
             if !found {
                 self.drivers[me].wait();
             }
@@ -104,42 +158,38 @@ impl Model {
             }
         }
     }
-
-    fn check(items: usize, long_turns: bool) {
-        let model = Self::new(items, long_turns);
-        let workers = [0, 1].map(|me| {
-            let model = model.clone();
-            thread::spawn(move || model.work(me))
-        });
-        (0..items).for_each(|item| model.produce(item));
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        assert_eq!(model.taken.load(Ordering::Relaxed), items);
-        assert_eq!(model.idle.sleeping(), 0, "nobody sleeps any more");
-    }
 }
 
 fn model(check: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    // Three threads with loops: without a bound the space is too large.
-    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    // Three threads with loops: with more than two preemptions they take minutes.
+    builder.preemption_bound = Some(builder.preemption_bound.map_or(2, |most| most.min(2)));
     builder.check(check);
 }
 
 /// If a wake-up could be lost, some execution would end with everybody asleep: loom calls that a deadlock.
 #[test]
 fn loom_sleep_loses_no_wake_up() {
-    model(|| Model::check(2, false));
+    model(|| {
+        let model = Model::new(2, false);
+        let worker = {
+            let model = model.clone();
+            thread::spawn(move || model.work(0))
+        };
+        let other = {
+            let model = model.clone();
+            thread::spawn(move || model.work(1))
+        };
+        model.produce();
+        model.produce();
+        worker.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(model.taken.load(Ordering::Relaxed), 2);
+        assert_eq!(model.idle.sleeping(), 0, "nobody sleeps any more");
+    });
 }
 
-/// The second item is pushed while there is a searcher, so silently. If the searcher finds the first one and says
-/// nothing, the second waits for the end of its turn, while the other worker sleeps.
-#[test]
-fn loom_nobody_sleeps_through_a_long_turn() {
-    model(|| Model::check(2, true));
-}
-
-/// The injector above has a lock, which orders what the protocol must order: the real one has none. So here stealable
-/// work is a number, relaxed throughout.
+/// One worker, one producer, every interleaving: either sees the other, and nothing but the fences orders them.
 #[test]
 fn loom_stealable_work_or_its_sleeper_is_seen() {
     loom::model(|| {
@@ -168,11 +218,113 @@ fn loom_stealable_work_or_its_sleeper_is_seen() {
             }
         });
         items.fetch_add(1, Ordering::Relaxed);
-        if idle.notify_one().is_some() {
+        if idle.notify_one(Amount::Plenty).is_some() {
             driver.notify();
         }
         worker.join().unwrap();
         assert_eq!(idle.sleeping(), 0);
+    });
+}
+
+/// What a searcher leaves behind, others are woken for: the producer was silent because somebody searched.
+#[test]
+fn loom_the_last_searcher_passes_the_torch() {
+    model(|| {
+        let model = Model::with_meeting(2);
+        let workers = [0, 1].map(|me| {
+            let model = model.clone();
+            thread::spawn(move || model.work(me))
+        });
+        model.produce();
+        model.produce();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+/// The same with an item of which only a searcher, or one that naps, hears.
+#[test]
+fn loom_lone_work_is_not_lost() {
+    model(|| {
+        let model = Model::new(2, true);
+        let worker = {
+            let model = model.clone();
+            thread::spawn(move || model.work(0))
+        };
+        let other = {
+            let model = model.clone();
+            thread::spawn(move || model.work(1))
+        };
+        model.produce();
+        model.produce_lone();
+        worker.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(model.taken.load(Ordering::Relaxed), 2);
+        assert_eq!(model.idle.sleeping(), 0, "nobody sleeps any more");
+    });
+}
+
+/// A nap without an end of its own is ended by plenty of work, and by work for its worker alone.
+#[test]
+fn loom_a_nap_is_ended() {
+    for mail in [false, true] {
+        loom::model(move || {
+            let idle = Arc::new(Idle::new(2));
+            let work = Arc::new(AtomicBool::new(false));
+            let driver = Arc::new(Notify::new());
+            assert!(idle.start_searching(2));
+            let producer = {
+                let (idle, work, driver) = (idle.clone(), work.clone(), driver.clone());
+                thread::spawn(move || {
+                    work.store(true, Ordering::Relaxed);
+                    let wakes = if mail {
+                        idle.notify(0)
+                    } else {
+                        idle.notify_one(Amount::Plenty) == Some(0)
+                    };
+                    if wakes {
+                        driver.notify();
+                    }
+                })
+            };
+            assert!(idle.nap(0));
+            if !work.load(Ordering::Relaxed) {
+                driver.wait();
+            }
+            idle.nap_is_over(0);
+            producer.join().unwrap();
+            assert!(idle.somebody_searches(), "it still searches");
+        });
+    }
+}
+
+/// Owner and thief never both get it, and it is not lost.
+#[test]
+fn loom_fresh_work_is_taken_once() {
+    loom::model(|| {
+        let fresh = Arc::new(Fresh::new());
+        let fibers = [some_fiber(), some_fiber()];
+        let [first, second] = fibers.clone();
+        let thief = {
+            let fresh = fresh.clone();
+            thread::spawn(move || fresh.peek().and_then(|seen| fresh.take_seen(seen)))
+        };
+        let mut taken = Vec::new();
+        taken.extend(fresh.put(Work::fiber(first)));
+        taken.extend(fresh.put(Work::fiber(second)));
+        taken.extend(fresh.take());
+        taken.extend(thief.join().unwrap());
+        assert!(fresh.peek().is_none());
+        assert_eq!(taken.len(), 2);
+        for fiber in &fibers {
+            assert!(!fiber.state.load().is_done());
+        }
+        drop(taken);
+        // Work that is dropped is refused, each fiber once (twice would fail in the state word).
+        for fiber in &fibers {
+            assert!(fiber.state.load().is_done());
+        }
     });
 }
 

@@ -6,6 +6,7 @@ mod build;
 #[cfg(not(loom))]
 mod clock;
 pub(crate) mod driver;
+mod fresh;
 #[cfg(not(loom))]
 mod home;
 mod hooks;

@@ -6,7 +6,7 @@
 //! ended and some time has passed, its thread ends. Roles are changed by the monitor's thread alone, but for the
 //! last step, which the spare takes itself.
 
-use super::hub::{Hub, Remote};
+use super::hub::{Amount, Hub, Remote};
 use crate::fiber::options::Class;
 use crate::loom::sync::atomic::{AtomicI32, AtomicU8, Ordering, fence};
 
@@ -126,7 +126,7 @@ impl Hub {
             while let Some(work) = super::steal(|| remote.mailbox[class.index()].steal()) {
                 remote.mailed.fetch_sub(1, Ordering::Relaxed);
                 self.injector[class.index()].push(work);
-                self.wake_one();
+                self.wake_one(Amount::Plenty);
             }
         }
     }

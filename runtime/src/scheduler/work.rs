@@ -48,6 +48,19 @@ impl Work {
         }
     }
 
+    /// Gives the work to the caller as a pointer, to be taken back with `from_raw`.
+    #[inline]
+    pub(super) fn into_raw(self) -> NonNull<()> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// # Safety
+    /// `raw` came from `into_raw`, and is taken back once.
+    #[inline]
+    pub(super) unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        Self(raw)
+    }
+
     /// Whether it makes sense to hand it to another worker: a future belongs to none anyway.
     pub(crate) fn can_be_placed(&self) -> bool {
         self.0.addr().get() & FUTURE == 0

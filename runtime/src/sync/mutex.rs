@@ -125,11 +125,7 @@ impl<T> Mutex<T> {
             watch: Watch::start(),
             _not_send: PhantomData,
         };
-        if self.poison.is_set() {
-            Err(guard)
-        } else {
-            Ok(guard)
-        }
+        self.poison.vet(guard)
     }
 
     /// Whether a holder has panicked.
@@ -147,14 +143,9 @@ impl<T> Mutex<T> {
     /// # Errors
     /// [`PoisonError`] with the same when a holder has panicked.
     pub fn get_mut(&mut self) -> Result<&mut T, PoisonError<&mut T>> {
-        let poisoned = self.poison.is_set();
         // SAFETY: the borrow of the mutex is exclusive.
         let data = self.data.with_mut(|data| unsafe { &mut *data });
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
-        }
+        self.poison.vet(data).map_err(PoisonError::new)
     }
 
     /// The data.
@@ -162,13 +153,7 @@ impl<T> Mutex<T> {
     /// # Errors
     /// [`PoisonError`] with the same when a holder has panicked.
     pub fn into_inner(self) -> Result<T, PoisonError<T>> {
-        let poisoned = self.poison.is_set();
-        let data = self.data.into_inner();
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
-        }
+        self.poison.vet(self.data.into_inner()).map_err(PoisonError::new)
     }
 }
 

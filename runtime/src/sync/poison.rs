@@ -35,6 +35,12 @@ impl Poison {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// What was reached through the lock, in the error's place if the mark is there.
+    #[inline]
+    pub(super) fn vet<G>(&self, reached: G) -> Result<G, G> {
+        if self.is_set() { Err(reached) } else { Ok(reached) }
+    }
+
     /// Called by the holder as it unlocks.
     #[inline]
     pub(super) fn end(&self, watch: Watch) {

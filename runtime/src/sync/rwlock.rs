@@ -173,11 +173,7 @@ impl<T> RwLock<T> {
             lock: self,
             _not_send: PhantomData,
         };
-        if self.poison.is_set() {
-            Err(guard)
-        } else {
-            Ok(guard)
-        }
+        self.poison.vet(guard)
     }
 
     #[inline]
@@ -187,11 +183,7 @@ impl<T> RwLock<T> {
             watch: Watch::start(),
             _not_send: PhantomData,
         };
-        if self.poison.is_set() {
-            Err(guard)
-        } else {
-            Ok(guard)
-        }
+        self.poison.vet(guard)
     }
 
     /// Whether a writer has panicked.
@@ -209,14 +201,9 @@ impl<T> RwLock<T> {
     /// # Errors
     /// [`PoisonError`] with the same when a writer has panicked.
     pub fn get_mut(&mut self) -> Result<&mut T, PoisonError<&mut T>> {
-        let poisoned = self.poison.is_set();
         // SAFETY: the borrow of the lock is exclusive.
         let data = self.data.with_mut(|data| unsafe { &mut *data });
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
-        }
+        self.poison.vet(data).map_err(PoisonError::new)
     }
 
     /// The data.
@@ -224,13 +211,7 @@ impl<T> RwLock<T> {
     /// # Errors
     /// [`PoisonError`] with the same when a writer has panicked.
     pub fn into_inner(self) -> Result<T, PoisonError<T>> {
-        let poisoned = self.poison.is_set();
-        let data = self.data.into_inner();
-        if poisoned {
-            Err(PoisonError::new(data))
-        } else {
-            Ok(data)
-        }
+        self.poison.vet(self.data.into_inner()).map_err(PoisonError::new)
     }
 }
 

@@ -15,7 +15,7 @@ impl<H: Hooks> Worker<H> {
         let remote = &home.hub.remotes[home.index];
         fence(Ordering::SeqCst);
         for class in Class::ALL {
-            while let Some(work) = self.with_owner(|owner| owner.local[class.index()].pop()) {
+            while let Some(work) = self.pop_new(class) {
                 drop(work);
             }
         }

@@ -7,7 +7,7 @@ mod search;
 use super::clock::Clock;
 use super::home::{Owner, WorkerHome};
 use super::hooks::Hooks;
-use super::hub::{Hub, Phase, Remote};
+use super::hub::{Amount, Hub, Phase, Remote};
 use super::placement::Placement;
 use super::spare::Role;
 use super::steal;
@@ -37,6 +37,7 @@ pub(crate) struct Worker<H: Hooks> {
     searching: bool,
     /// Whether anything ran since the last sleep: a worker with nothing to do does not spin.
     worked: bool,
+    idling: search::Idling,
     /// Whether the pool may hold more stacks than an idle worker needs.
     untidy: bool,
     /// A spare that has been dismissed.
@@ -91,6 +92,7 @@ impl<H: Hooks> Worker<H> {
             rng: Rng(0x9E37_79B9_7F4A_7C15 ^ (home.index as u64 + 1)),
             searching: false,
             worked: false,
+            idling: search::Idling::default(),
             untidy: false,
             retired: false,
             prefer_new: false,
@@ -220,6 +222,10 @@ impl<H: Hooks> Worker<H> {
             if remote.mailed.load(Ordering::Relaxed) != 0 {
                 self.hub().forward_mail(self.home.index);
             }
+            if let Some(work) = remote.fresh.take() {
+                self.with_owner(|owner| owner.local[class.index()].push(work));
+                self.hub().wake_one(Amount::Plenty);
+            }
             return None;
         }
         if remote.mailed.load(Ordering::Relaxed) != 0
@@ -228,12 +234,22 @@ impl<H: Hooks> Worker<H> {
             remote.mailed.fetch_sub(1, Ordering::Relaxed);
             return Some(work);
         }
-        while let Some(work) = self.with_owner(|owner| owner.local[class.index()].pop()) {
+        while let Some(work) = self.pop_new(class) {
             if let Some(work) = self.place(work, class) {
                 return Some(work);
             }
         }
         None
+    }
+
+    /// The oldest unstarted work of this worker's.
+    #[inline]
+    fn pop_new(&self, class: Class) -> Option<Work> {
+        let oldest = self.with_owner(|owner| owner.local[class.index()].pop());
+        if oldest.is_some() || class == Class::Background {
+            return oldest;
+        }
+        self.remote().fresh.take()
     }
 
     fn take_injected(&mut self, class: Class) -> Option<Work> {
