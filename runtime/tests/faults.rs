@@ -6,8 +6,8 @@ mod common;
 use common::{in_child, runtime};
 use roving_runtime::net::UnixStream;
 use roving_runtime::{
-    BuildError, DropPolicy, FiberView, Hooks, JoinError, Runtime, StackError, current_fiber, park, scope,
-    sleep, yield_now,
+    BuildError, DropPolicy, FiberView, Hooks, JoinError, JoinHandle, Runtime, StackError, current_fiber,
+    park, scope, sleep, yield_now,
 };
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -34,6 +34,7 @@ fn address_space() -> u64 {
 }
 
 #[test]
+#[cfg_attr(feature = "asan", ignore = "the sanitizer needs address space of its own")]
 fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
     const MANY: usize = 1000;
     let test = "fibers_without_stacks_end_with_an_error_and_the_others_go_on";
@@ -50,7 +51,7 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
         while fibers.iter().filter(|fiber| fiber.is_done()).count() + parked() < MANY {
             std::thread::yield_now();
         }
-        let (without, with): (Vec<_>, Vec<_>) = fibers.into_iter().partition(|fiber| fiber.is_done());
+        let (without, with): (Vec<_>, Vec<_>) = fibers.into_iter().partition(JoinHandle::is_done);
         assert!(!with.is_empty() && !without.is_empty());
         for fiber in without {
             match fiber.join() {
@@ -60,7 +61,7 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
                 other => panic!("{other:?}"),
             }
         }
-        with.iter().for_each(|fiber| fiber.unpark());
+        with.iter().for_each(JoinHandle::unpark);
         with.into_iter()
             .for_each(|fiber| assert_eq!(fiber.join().unwrap(), Ok(())));
         assert_eq!(runtime.spawn(|| 7).join().unwrap(), 7);
