@@ -8,10 +8,10 @@ import pytest
 # What only the evaluation stack of a parked fiber refers to: a global function, loaded, and then deleted.
 EVALUATION_STACK = """
     FIBERS = 200
-    parked, go = [0], [False]
+    parked, go = [], [False]
 
     def wait():
-        parked[0] += 1
+        parked.append(1)
         while not go[0]:
             roving.yield_now()
         return 1
@@ -24,7 +24,7 @@ EVALUATION_STACK = """
 
     def drive():
         fibers = [roving.spawn(names[f"body{i}"]) for i in range(FIBERS)]
-        while parked[0] < FIBERS:
+        while len(parked) < FIBERS:
             roving.yield_now()
         for i in range(FIBERS):
             del names[f"victim{i}"]
@@ -41,10 +41,10 @@ EVALUATION_STACK = """
 # A special method that its type forgets while it runs: then only C code that called it refers to it.
 C_STACK = """
     FIBERS = 100
-    parked, go = [0], [False]
+    parked, go = [], [False]
 
     def wait():
-        parked[0] += 1
+        parked.append(1)
         while not go[0]:
             roving.yield_now()
 
@@ -57,7 +57,7 @@ C_STACK = """
 
     def drive():
         fibers = [roving.spawn(lambda t=t: t() + 1) for t in types]
-        while parked[0] < FIBERS:
+        while len(parked) < FIBERS:
             roving.yield_now()
         for t in types:
             del t.__add__
@@ -75,10 +75,12 @@ C_STACK = """
 # list.sort holds its list's lock while it calls the key function.
 CRITICAL_SECTION = """
     shared = list(range(100))
-    sorting = threading.Event()
+    sorting, trying = [], []
 
     def key(x):
-        sorting.set()
+        sorting.append(True)
+        while not trying:
+            roving.yield_now()
         roving.yield_now()
         return -x
 
@@ -86,19 +88,17 @@ CRITICAL_SECTION = """
         shared.sort(key=key)
 
     def append():
-        while not sorting.is_set():
+        while not sorting:
             roving.yield_now()
-        try:
-            for _ in range(1000):
-                shared.append(1)
-                roving.yield_now()
-        finally:
-            del shared[:]
+        for _ in range(1000):
+            trying.append(True)
+            shared.append(1)
+            roving.yield_now()
 
     a, b = roving.spawn(sort), roving.spawn(append)
     b.join()
-    # The list was changed under it: that is an error, and not a deadlock.
-    assert isinstance(a.exception(), ValueError)
+    # Sorted, or else an error, since the list was changed under it: but never a deadlock.
+    assert isinstance(a.exception(), ValueError | None)
     print("ok")
 """
 
@@ -136,15 +136,22 @@ C_STACK_LIMITS = """
 
 THREADING_LOCAL = """
     local = threading.local()
+    FIBERS = 10
+    started = []
 
     def keep(value):
-        assert not hasattr(local, "value")
+        fresh = not hasattr(local, "value")
         local.value = value
-        roving.yield_now()
-        return local.value
+        started.append(1)
+        while len(started) < FIBERS:
+            roving.yield_now()
+        return local.value if fresh else None
 
-    fibers = [roving.spawn(keep, i) for i in range(10)]
-    assert [f.join() for f in fibers] == list(range(10))
+    def drive():
+        fibers = [roving.spawn(keep, i) for i in range(FIBERS)]
+        assert [f.join() for f in fibers] == list(range(FIBERS))
+
+    roving.run(drive, workers=1)
     print("ok")
 """
 
@@ -178,4 +185,4 @@ def test_without_the_protection(fault: str, source: str) -> None:
 @pytest.mark.parametrize(("fault", "source"), PROTECTIONS)
 def test_in_the_ordinary_build(fault: str, source: str) -> None:
     """On several workers, too."""
-    child.check(source)
+    child.check(source.replace("workers=1", "workers=2"))
