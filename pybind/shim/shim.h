@@ -147,15 +147,18 @@ void rv_fiber_suspend(struct rv_fiber *f);
 void rv_fiber_end(struct rv_fiber *f);
 
 /* call.c: on the fiber's own stack. */
-/* Calls `callable`, a fiber's first call, in `context` (a new reference or NULL, taken over). NULL with the
- * exception in `error`. */
-PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
+/* Calls `callable`, a fiber's first call, in `context` (a new reference or NULL, taken over). `args` is a tuple, or
+ * NULL for no arguments; `names` a tuple of the names of the last ones, or NULL. NULL with the exception in
+ * `error`. */
+PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *names,
                   PyObject *context, PyObject **error);
 /* Drops what the fiber keeps per fiber, and the reference to its object. Runs destructors, which may park. */
 void rv_finish(struct rv_fiber *f, PyObject *object);
 /* A copy of the calling thread's or fiber's context for a new fiber: 0 and a reference, or NULL for an empty
  * one; or -1 with an exception set. */
 int rv_context_copy(PyObject **copy);
+/* A tuple of so many objects. */
+PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
 
 static inline _PyStackChunk *rv_root_chunk(struct rv_fiber *f) {
     return (_PyStackChunk *)(((uintptr_t)(f + 1) + 15) & ~(uintptr_t)15);

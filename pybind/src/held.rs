@@ -26,6 +26,26 @@ impl Held {
         object.map(|object| Self::new(object.unbind()))
     }
 
+    /// Counts a reference.
+    ///
+    /// # Safety
+    /// Attached, and `object` is live.
+    pub(crate) unsafe fn from_borrowed(object: *mut ffi::PyObject) -> Self {
+        // SAFETY: by the caller's promise, as is the token made here.
+        let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
+        Self::new(object.unbind())
+    }
+
+    /// As dropping it, without asking whether this thread is attached.
+    ///
+    /// # Safety
+    /// In a fiber or on a plain thread, attached.
+    #[inline]
+    pub(crate) unsafe fn drop_attached(self) {
+        // SAFETY: by the caller's promise, and the reference is ours and given away.
+        unsafe { ffi::Py_DECREF(self.into_ptr()) };
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         self.0.as_ptr()
     }

@@ -1,7 +1,8 @@
 //! The C shim, as Rust sees it. `shim/shim.h` says what each function does.
 
+use crate::held::Held;
 use pyo3::exceptions::PyImportError;
-use pyo3::ffi::PyObject;
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -41,12 +42,13 @@ mod raw {
             object: *mut PyObject,
             callable: *mut PyObject,
             args: *mut PyObject,
-            kwargs: *mut PyObject,
+            names: *mut PyObject,
             context: *mut PyObject,
             error: *mut *mut PyObject,
         ) -> *mut PyObject;
         pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
+        pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
     }
 }
 
@@ -205,20 +207,20 @@ pub(crate) unsafe fn fiber_end(fiber: *mut RvFiber) {
 /// A fiber's first call: its result, or else the exception it raised.
 ///
 /// # Safety
-/// On the stack of `fiber`, attached. `object` outlives the fiber; `callable` and `args` are live, `kwargs` is a live
-/// dict or null; `context` is an owned reference to a context, or null.
+/// On the stack of `fiber`, attached. `object` outlives the fiber; `callable` is live; `args` and `names` are live
+/// tuples or null, `names` no longer than `args`; `context` is an owned reference to a context, or null.
 #[inline]
 pub(crate) unsafe fn call(
     fiber: *mut RvFiber,
     object: *mut PyObject,
     callable: *mut PyObject,
     args: *mut PyObject,
-    kwargs: *mut PyObject,
+    names: *mut PyObject,
     context: *mut PyObject,
 ) -> Result<*mut PyObject, *mut PyObject> {
     let mut error = std::ptr::null_mut();
     // SAFETY: by the caller's promise.
-    let result = unsafe { raw::rv_call(fiber, object, callable, args, kwargs, context, &raw mut error) };
+    let result = unsafe { raw::rv_call(fiber, object, callable, args, names, context, &raw mut error) };
     if result.is_null() { Err(error) } else { Ok(result) }
 }
 
@@ -232,12 +234,44 @@ pub(crate) unsafe fn finish(fiber: *mut RvFiber, object: *mut PyObject) {
     unsafe { raw::rv_finish(fiber, object) };
 }
 
-/// A copy of the caller's context, owned, or null when it is empty.
-pub(crate) fn context_copy(py: Python<'_>) -> PyResult<*mut PyObject> {
+/// A copy of the caller's context; `None` when it is empty.
+pub(crate) fn context_copy(py: Python<'_>) -> PyResult<Option<Held>> {
     let mut copy = std::ptr::null_mut();
     // SAFETY: attached, as the token shows.
     match unsafe { raw::rv_context_copy(&raw mut copy) } {
-        0 => Ok(copy),
+        // SAFETY: attached, and the reference is ours.
+        0 => Ok(unsafe { Held::from_owned(copy) }),
         _ => Err(PyErr::fetch(py)),
+    }
+}
+
+/// The arguments of a call, and the names of its last ones, kept for later: `None` for none.
+///
+/// # Safety
+/// `args` are `count` live objects, and behind them one for each name in the tuple `names`, which may be null.
+#[inline]
+pub(crate) unsafe fn keep_arguments(
+    py: Python<'_>,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> PyResult<(Option<Held>, Option<Held>)> {
+    let (names, named) = if names.is_null() {
+        (None, 0)
+    } else {
+        // SAFETY: attached; a live tuple by the caller's promise.
+        let length = unsafe { ffi::PyTuple_Size(names) };
+        // SAFETY: attached, and live.
+        (Some(unsafe { Held::from_borrowed(names) }), length)
+    };
+    if count + named == 0 {
+        return Ok((None, None));
+    }
+    // SAFETY: attached; so many live objects by the caller's promise.
+    let tuple = unsafe { raw::rv_keep_arguments(args, count + named) };
+    // SAFETY: attached, and the reference is ours.
+    match unsafe { Held::from_owned(tuple) } {
+        Some(tuple) => Ok((Some(tuple), names)),
+        None => Err(PyErr::fetch(py)),
     }
 }
