@@ -124,6 +124,8 @@ void rv_worker_turn(void);
 void rv_worker_rebase(void);
 /* The calling thread's worker, or NULL. */
 struct rv_worker *rv_this_worker(void);
+/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
+int rv_worker_is_suspended(struct rv_worker *worker);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */

@@ -12,8 +12,14 @@ pub(crate) struct RvFiber {
     _opaque: [u8; 0],
 }
 
+/// A worker's record.
+#[repr(C)]
+pub(crate) struct RvWorker {
+    _opaque: [u8; 0],
+}
+
 mod raw {
-    use super::{PyObject, RvFiber, c_char, c_int, c_void};
+    use super::{PyObject, RvFiber, RvWorker, c_char, c_int, c_void};
 
     unsafe extern "C" {
         pub(super) fn rv_check() -> *const c_char;
@@ -26,6 +32,8 @@ mod raw {
         pub(super) fn rv_worker_attach();
         pub(super) fn rv_worker_turn();
         pub(super) fn rv_worker_rebase();
+        pub(super) fn rv_this_worker() -> *mut RvWorker;
+        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
         pub(super) fn rv_current_object() -> *mut PyObject;
         pub(super) fn rv_is_worker() -> c_int;
@@ -119,6 +127,21 @@ pub(crate) fn worker_attach() {
 pub(crate) fn worker_turn() {
     // SAFETY: the hooks call it on an attached worker's thread, between fibers.
     unsafe { raw::rv_worker_turn() };
+}
+
+/// The calling worker's record.
+pub(crate) fn this_worker() -> *mut RvWorker {
+    // SAFETY: reads a thread-local.
+    unsafe { raw::rv_this_worker() }
+}
+
+/// Whether somebody who stops the world holds this worker up.
+///
+/// # Safety
+/// The worker has not been stopped.
+pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+    // SAFETY: live by the caller's promise; one atomic read.
+    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
 }
 
 /// Tells the shim that Python code has run between fibers, if this is a worker between fibers.
