@@ -45,6 +45,8 @@
 #define RV_FAULT_CRITICAL_SECTIONS 4u
 #define RV_FAULT_C_STACK_LIMITS 8u
 #define RV_FAULT_THREADING_LOCAL 16u
+/* Not a protection of a switch: the shim takes itself for one built for another version. */
+#define RV_FAULT_VERSION 32u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))

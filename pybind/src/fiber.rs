@@ -12,6 +12,7 @@ use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use roving_runtime::JoinHandle;
 use std::cell::UnsafeCell;
@@ -320,6 +321,13 @@ impl Fiber {
     #[getter]
     fn name(&self) -> Option<&str> {
         self.handle().name()
+    }
+
+    /// Fiber[int] is Fiber, to the interpreter.
+    #[classmethod]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let alias = class.py().import("types")?.getattr("GenericAlias")?;
+        Ok(alias.call1((class, item))?.unbind())
     }
 
     fn __repr__(&self) -> String {

@@ -62,6 +62,8 @@ mod raw {
 
 /// Refuses an interpreter the shim was not compiled for, and makes what fibers share.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    #[cfg(feature = "fault-injection")]
+    inject_faults();
     // SAFETY: attached, as the token shows.
     let why = unsafe { raw::rv_check() };
     if !why.is_null() {
@@ -69,8 +71,6 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
         let why = unsafe { CStr::from_ptr(why) };
         return Err(PyImportError::new_err(why.to_string_lossy().into_owned()));
     }
-    #[cfg(feature = "fault-injection")]
-    inject_faults();
     // SAFETY: attached, as the token shows.
     match unsafe { raw::rv_init() } {
         0 => Ok(()),
@@ -80,12 +80,13 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 6] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",
         "c-stack-limits",
         "threading-local",
+        "version",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
     let mut faults = 0;
