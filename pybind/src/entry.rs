@@ -46,10 +46,12 @@ static METHODS: Methods = Methods([
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let table = METHODS.0.as_ptr().cast_mut();
     // SAFETY: attached; the table is static and ends in zeros.
-    match unsafe { ffi::PyModule_AddFunctions(module.as_ptr(), table) } {
-        0 => Ok(()),
-        _ => Err(PyErr::fetch(module.py())),
+    if unsafe { ffi::PyModule_AddFunctions(module.as_ptr(), table) } != 0 {
+        return Err(PyErr::fetch(module.py()));
     }
+    let index = module.index()?;
+    index.append("spawn")?;
+    index.append("yield_now")
 }
 
 /// Runs `body`, and raises what it has to raise. A panic becomes an exception: it must not unwind into C.
@@ -68,11 +70,6 @@ fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mu
             ptr::null_mut()
         }
     }
-}
-
-fn none() -> *mut ffi::PyObject {
-    // SAFETY: attached; immortal, or counted here.
-    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
 }
 
 unsafe extern "C" fn spawn(
@@ -100,7 +97,7 @@ unsafe extern "C" fn yield_now(_module: *mut ffi::PyObject, _: *mut ffi::PyObjec
         } else {
             yield_thread(py)?;
         }
-        Ok(none())
+        Ok(py.None().into_ptr())
     })
 }
 
