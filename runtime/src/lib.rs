@@ -30,8 +30,8 @@ pub use runtime::hyper;
 #[cfg(not(loom))]
 pub use runtime::{
     BlockingMetrics, BuildError, Builder, DropPolicy, FiberBuilder, FiberInfo, FiberState, FutureHandle,
-    Handle, Metrics, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind, WorkerMetrics,
-    block_on, blocking, scope, sleep_future, spawn, spawn_future,
+    Handle, Metrics, Prepared, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind,
+    WorkerMetrics, block_on, blocking, scope, sleep_future, spawn, spawn_future,
 };
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

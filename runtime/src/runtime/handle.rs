@@ -2,7 +2,7 @@
 
 use super::blocking::BlockingPool;
 use crate::fiber::options::{Class, FiberOptions};
-use crate::fiber::{self, JoinHandle};
+use crate::fiber::{self, FiberRef, JoinHandle, Refusal};
 use crate::loom::sync::Arc;
 use crate::scheduler::{self, Hub, Phase, Work};
 use crate::stack::{StackClass, StackError};
@@ -164,6 +164,38 @@ impl FiberBuilder<'_> {
 }
 
 impl<'a> FiberBuilder<'a> {
+    /// Makes the fiber and its handle, to be started by [`Prepared::start`]: for an embedder that must put the
+    /// handle where the closure finds it before the closure can run.
+    ///
+    /// ```
+    /// # let runtime = roving_runtime::Runtime::builder().workers(1).build()?;
+    /// let (prepared, handle) = runtime.fiber().prepare(|| "ran").map_err(|e| e.kind).unwrap();
+    /// assert!(!handle.is_done());
+    /// prepared.start();
+    /// assert_eq!(handle.join()?, "ran");
+    ///
+    /// let (prepared, handle) = runtime.fiber().prepare(|| "ran").map_err(|e| e.kind).unwrap();
+    /// drop(prepared);
+    /// assert!(handle.join().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`SpawnErrorKind`]; the closure comes back.
+    #[track_caller]
+    pub fn prepare<F, T>(self, closure: F) -> Result<(Prepared<'a>, JoinHandle<T>), SpawnError<F>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let site = Location::caller();
+        match self.checked() {
+            // SAFETY: nothing is borrowed.
+            Ok((hub, options)) => unsafe { prepare_unchecked(hub, closure, options, site) },
+            Err(kind) => Err(SpawnError { closure, kind }),
+        }
+    }
+
     pub(super) fn checked(self) -> Result<(&'a Hub, FiberOptions), SpawnErrorKind> {
         let mut options = self.options;
         if let Some(bytes) = self.stack_size {
@@ -188,6 +220,34 @@ where
     unsafe { spawn_unchecked(hub, closure, options, site) }
 }
 
+/// A fiber that has a handle and has not been started. Dropped, it never runs, and its handle says abandoned.
+#[must_use = "a prepared fiber runs only once it is started"]
+pub struct Prepared<'a> {
+    hub: &'a Hub,
+    /// `None` once it has been started.
+    fiber: Option<FiberRef>,
+    class: Class,
+    spread: bool,
+}
+
+impl Prepared<'_> {
+    /// Starts it.
+    #[inline]
+    pub fn start(mut self) {
+        let fiber = self.fiber.take().expect("a fiber is started once");
+        // Work that is refused here, since the runtime shut down meanwhile, ends as abandoned: its handle says so.
+        let _ = scheduler::submit(self.hub, Work::fiber(fiber), self.class, self.spread);
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if let Some(fiber) = self.fiber.take() {
+            fiber::refuse(&fiber, Refusal::Abandoned);
+        }
+    }
+}
+
 /// # Safety
 /// What `closure` and its result borrow must outlive the fiber's end and the handle.
 #[inline]
@@ -197,6 +257,25 @@ pub(super) unsafe fn spawn_unchecked<F, T>(
     options: FiberOptions,
     site: &'static Location<'static>,
 ) -> Result<JoinHandle<T>, SpawnError<F>>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    // SAFETY: passed on to the caller.
+    let (prepared, handle) = unsafe { prepare_unchecked(hub, closure, options, site) }?;
+    prepared.start();
+    Ok(handle)
+}
+
+/// # Safety
+/// As [`spawn_unchecked`].
+#[inline]
+unsafe fn prepare_unchecked<'a, F, T>(
+    hub: &'a Hub,
+    closure: F,
+    options: FiberOptions,
+    site: &'static Location<'static>,
+) -> Result<(Prepared<'a>, JoinHandle<T>), SpawnError<F>>
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -216,7 +295,11 @@ where
     let (class, spread) = (options.class, options.spread);
     // SAFETY: passed on to the caller.
     let (fiber, handle) = unsafe { fiber::create(closure, options, hub.id, site) };
-    // Work that is refused here, between the check above and now, ends as abandoned: its handle says so.
-    let _ = scheduler::submit(hub, Work::fiber(fiber), class, spread);
-    Ok(handle)
+    let prepared = Prepared {
+        hub,
+        fiber: Some(fiber),
+        class,
+        spread,
+    };
+    Ok((prepared, handle))
 }

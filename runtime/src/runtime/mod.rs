@@ -15,7 +15,7 @@ mod timer;
 pub use blocking::{BlockingMetrics, blocking};
 pub use builder::{BuildError, Builder, DropPolicy};
 pub use future::{FutureHandle, block_on, spawn_future};
-pub use handle::{FiberBuilder, Handle, SpawnError, SpawnErrorKind, spawn};
+pub use handle::{FiberBuilder, Handle, Prepared, SpawnError, SpawnErrorKind, spawn};
 pub use lifecycle::Runtime;
 pub use metrics::{FiberInfo, FiberState, Metrics, WorkerMetrics};
 pub use scope::{Scope, ScopedJoinHandle, scope};

@@ -1,0 +1,173 @@
+/* What the C side of roving offers to the Rust side, and the structures both sides of a switch share.
+ *
+ * This folder holds the only code that touches the insides of PyThreadState. README.md beside it describes the
+ * protocol; fields_*.h are the tables of what is swapped.
+ */
+#ifndef RV_SHIM_H
+#define RV_SHIM_H
+
+#define Py_BUILD_CORE 1
+#include <Python.h>
+
+#if PY_VERSION_HEX >= 0x030E0000 && PY_VERSION_HEX < 0x030F0000
+#include <internal/pycore_ceval.h>
+#include <internal/pycore_interpframe.h>
+#include <internal/pycore_pythonrun.h>
+#elif PY_VERSION_HEX >= 0x030D0000 && PY_VERSION_HEX < 0x030E0000
+#include <internal/pycore_ceval.h>
+#include <internal/pycore_frame.h>
+#else
+#error "roving: the shim knows CPython 3.13 and 3.14; derive a table of fields for this version first"
+#endif
+#include <internal/pycore_context.h>
+#include <internal/pycore_critical_section.h>
+#include <internal/pycore_hamt.h>
+#include <internal/pycore_pystate.h>
+#include <internal/pycore_runtime.h>
+#include <internal/pycore_tstate.h>
+
+#if PY_VERSION_HEX >= 0x030E0000
+#include "fields_3_14.h"
+#else
+#include "fields_3_13.h"
+#endif
+
+/* The collector finds deferred references only by walking the stacks it can reach: see anchor.h. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+#define RV_ANCHOR 1
+#else
+#define RV_ANCHOR 0
+#endif
+
+/* The protections of a switch, each of which a test takes away in turn. */
+#define RV_FAULT_ANCHOR 1u
+#define RV_FAULT_C_STACK_REFS 2u
+#define RV_FAULT_CRITICAL_SECTIONS 4u
+#define RV_FAULT_C_STACK_LIMITS 8u
+#define RV_FAULT_THREADING_LOCAL 16u
+/* Not a protection of a switch: the shim takes itself for one built for another version. */
+#define RV_FAULT_VERSION 32u
+#ifdef RV_FAULT_INJECTION
+extern unsigned rv_faults;
+#define RV_FAULTY(what) (rv_faults & (what))
+#else
+#define RV_FAULTY(what) 0
+#endif
+
+/* The parts of a thread state that are a fiber's, while it does not run; or a worker's own, while one does. */
+struct rv_saved {
+#define RV_MEMBER(where, type, name, fresh) type name;
+#define RV_MEMBER_OWNED(where, name) PyObject *name;
+    RV_FIELDS(RV_MEMBER, RV_MEMBER, RV_MEMBER_OWNED)
+#undef RV_MEMBER
+#undef RV_MEMBER_OWNED
+    /* Calls below this one: sys.setrecursionlimit changes the field that counts down. */
+    int depth;
+};
+
+/* A fiber, at the bottom of the room that is the embedder's at the top of its stack. Behind it, up to the end
+ * of the room, lies the first chunk of its Python stack.
+ * Law: touched by the fiber's worker alone, attached; by the collector, while it has stopped that worker. */
+struct rv_fiber {
+    struct rv_worker *worker;
+    /* Its object, borrowed from the Rust side, which holds it until the fiber has ended. */
+    PyObject *object;
+    uintptr_t stack_low;
+    uintptr_t stack_high;
+    char *room_end;
+    struct rv_saved saved;
+#if RV_ANCHOR
+    /* Its neighbours in the worker's list of parked fibers. */
+    struct rv_fiber *before;
+    struct rv_fiber *after;
+    struct _PyCStackRef last_ref;
+#endif
+    /* The last frame. Only its `previous` is ever written after the start. */
+    struct _PyInterpreterFrame sentinel;
+};
+
+/* A worker thread. Law: its own thread's, except for `tstate`'s atomics. */
+struct rv_worker {
+    PyThreadState *tstate;
+    struct rv_fiber *running;
+    /* What the thread state holds between fibers. */
+    struct rv_saved base;
+#if RV_ANCHOR
+    PyThreadState *anchor;
+    struct rv_fiber *parked;
+#endif
+};
+
+#ifdef RV_FAULT_INJECTION
+/* Takes protections away: a sum of RV_FAULT_*. */
+void rv_set_faults(unsigned faults);
+#endif
+
+/* check.c: NULL, or why this interpreter is not the one the shim was built for. */
+const char *rv_check(void);
+
+/* frame.c */
+/* Makes the frame object that every walk of a fiber's frames ends at; -1 with an exception set. Attached. */
+int rv_init(void);
+/* Copies that frame into a fiber's sentinel. */
+void rv_sentinel_init(struct _PyInterpreterFrame *sentinel);
+
+/* worker.c: a worker's life, on its own thread, between fibers. */
+/* Makes a thread state for this thread and attaches it; -1 when there is no memory. */
+int rv_worker_start(void);
+/* Deletes it. */
+void rv_worker_stop(void);
+/* Detaches before a sleep, attaches after it. */
+void rv_worker_detach(void);
+void rv_worker_attach(void);
+/* A safe point: makes way for whoever wants to stop the world, or the GIL. */
+void rv_worker_turn(void);
+/* Remembers anew what the thread state holds between fibers, after Python code ran there. */
+void rv_worker_rebase(void);
+/* The calling thread's worker, or NULL. */
+struct rv_worker *rv_this_worker(void);
+/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
+int rv_worker_is_suspended(struct rv_worker *worker);
+
+/* Where the caller is. */
+/* The fiber that runs on this thread, or NULL. */
+struct rv_fiber *rv_current(void);
+/* Its object, borrowed, or NULL. */
+PyObject *rv_current_object(void);
+/* Whether this thread is a worker, in a fiber or between fibers. */
+int rv_is_worker(void);
+/* Whether this is the interpreter's main thread. */
+int rv_is_main_thread(void);
+/* Whether this thread is attached to the interpreter. */
+int rv_is_attached(void);
+
+/* switch.c: a switch, on the worker's base stack unless said otherwise. */
+/* Makes a fiber in `room` and loads its state. */
+struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high);
+void rv_fiber_resume(struct rv_fiber *f);
+/* On the fiber's own stack, after each resume. */
+void rv_fiber_resumed(struct rv_fiber *f);
+void rv_fiber_suspend(struct rv_fiber *f);
+void rv_fiber_end(struct rv_fiber *f);
+
+/* call.c: on the fiber's own stack. */
+/* Calls `callable`, a fiber's first call, in `context` (a new reference or NULL, taken over). `args` is a tuple, or
+ * NULL for no arguments; `names` a tuple of the names of the last ones, or NULL. NULL with the exception in
+ * `error`. */
+PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *names,
+                  PyObject *context, PyObject **error);
+/* Drops what the fiber keeps per fiber, and the reference to its object. Runs destructors, which may park. */
+void rv_finish(struct rv_fiber *f, PyObject *object);
+/* A copy of the calling thread's or fiber's context for a new fiber: 0 and a reference, or NULL for an empty
+ * one; or -1 with an exception set. */
+int rv_context_copy(PyObject **copy);
+/* A tuple of so many objects. */
+PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
+
+static inline _PyStackChunk *rv_root_chunk(struct rv_fiber *f) {
+    return (_PyStackChunk *)(((uintptr_t)(f + 1) + 15) & ~(uintptr_t)15);
+}
+
+static inline PyObject **rv_root_limit(struct rv_fiber *f) { return (PyObject **)f->room_end; }
+
+#endif

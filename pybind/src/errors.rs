@@ -1,0 +1,110 @@
+//! The exceptions of roving, and what is said of failures that nobody took.
+
+use pyo3::exceptions::{PyBaseException, PyException, PySystemExit};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, create_exception};
+
+create_exception!(
+    roving,
+    Cancelled,
+    PyBaseException,
+    "Raised in a fiber that has been cancelled, where it waits. Not an Exception, so that `except Exception` lets \
+     it pass: clean up and let it go on."
+);
+create_exception!(
+    roving,
+    FiberCancelled,
+    PyException,
+    "Raised by join: the joined fiber was cancelled, and so has no result."
+);
+
+/// What `roving.excepthook` is told: a fiber ended with an exception, and nobody joined it or asked for it.
+#[pyclass(frozen, module = "roving")]
+pub(crate) struct UnjoinedFailure {
+    /// The fiber's number.
+    #[pyo3(get)]
+    id: u64,
+    /// The fiber's name, or None.
+    #[pyo3(get)]
+    name: Option<String>,
+    /// The exception, with its traceback.
+    #[pyo3(get)]
+    exception: Py<PyAny>,
+}
+
+#[pymethods]
+impl UnjoinedFailure {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.exception)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let exception = self.exception.bind(py).repr()?;
+        Ok(format!(
+            "<roving.UnjoinedFailure of {} with {exception}>",
+            label(self.id, self.name.as_deref())
+        ))
+    }
+}
+
+/// How a fiber is called in texts.
+pub(crate) fn label(id: u64, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("fiber {id} {name:?}"),
+        None => format!("fiber {id}"),
+    }
+}
+
+/// Handle a failure that nobody took: print it with its traceback to sys.stderr.
+///
+/// Assign another function to roving.excepthook to have it called instead.
+#[pyfunction]
+#[pyo3(signature = (failure, /))]
+pub(crate) fn excepthook(py: Python<'_>, failure: &UnjoinedFailure) -> PyResult<()> {
+    let stderr = py.import("sys")?.getattr("stderr")?;
+    if stderr.is_none() {
+        return Ok(());
+    }
+    let label = label(failure.id, failure.name.as_deref());
+    stderr.call_method1(
+        "write",
+        (format!("Exception in {label}, which nobody joined:\n"),),
+    )?;
+    let traceback = py.import("traceback")?;
+    let kwargs = pyo3::types::PyDict::new(py);
+    kwargs.set_item("file", stderr)?;
+    traceback.call_method("print_exception", (&failure.exception,), Some(&kwargs))?;
+    Ok(())
+}
+
+/// Reports a failure when its fiber's object goes. Whatever is being raised meanwhile is kept.
+pub(crate) fn report_unjoined(py: Python<'_>, id: u64, name: Option<&str>, exception: Py<PyAny>) {
+    let bound = exception.bind(py);
+    // As threads do: SystemExit ends its fiber silently. So does being cancelled.
+    if bound.is_instance_of::<PySystemExit>() || bound.is_instance_of::<Cancelled>() {
+        return;
+    }
+    // SAFETY: attached; the exception being raised, if any, is ours until it is set again below.
+    let raised = unsafe { ffi::PyErr_GetRaisedException() };
+    if let Err(error) = call_hook(py, id, name, exception) {
+        error.write_unraisable(py, None);
+    }
+    if !raised.is_null() {
+        // SAFETY: attached, and the reference is given back.
+        unsafe { ffi::PyErr_SetRaisedException(raised) };
+    }
+}
+
+fn call_hook(py: Python<'_>, id: u64, name: Option<&str>, exception: Py<PyAny>) -> PyResult<()> {
+    let failure = UnjoinedFailure {
+        id,
+        name: name.map(str::to_owned),
+        exception,
+    };
+    let hook = py.import("roving")?.getattr("excepthook")?;
+    if hook.is_none() {
+        return Ok(());
+    }
+    hook.call1((failure,)).map(drop)
+}

@@ -1,0 +1,81 @@
+//! What a worker does around sleep and around every switch. `README.md` argues why it is safe.
+
+use crate::shim::{self, RvFiber};
+use roving_runtime::{FiberView, Hooks};
+
+/// Room at the top of every stack: the fiber's record and the first chunk of its Python stack. Half a page more
+/// than four pages, so that the boundary to the C stack lies in the middle of a page: parked, a fiber's C stack
+/// and Python stack share that one page.
+pub(crate) const ROOM: usize = (16 << 10) + (2 << 10);
+
+/// The hooks of the one runtime there is.
+#[derive(Debug)]
+pub(crate) struct PythonHooks;
+
+fn record(fiber: FiberView<'_>) -> *mut RvFiber {
+    fiber.word().cast()
+}
+
+fn resumed(fiber: FiberView<'_>) {
+    // SAFETY: the runtime calls it on the fiber's own stack, right after the switch.
+    unsafe { shim::fiber_resumed(record(fiber)) };
+}
+
+impl Hooks for PythonHooks {
+    const RESUMED: Option<fn(FiberView<'_>)> = Some(resumed);
+
+    fn worker_start(&self, worker: usize) {
+        shim::worker_start();
+        crate::engine::worker_started(worker);
+    }
+
+    fn worker_stop(&self, worker: usize) {
+        crate::engine::worker_stopped(worker);
+        shim::worker_stop();
+    }
+
+    fn before_sleep(&self, _worker: usize) {
+        shim::worker_detach();
+    }
+
+    fn after_sleep(&self, _worker: usize) {
+        shim::worker_attach();
+    }
+
+    #[inline]
+    fn before_resume(&self, fiber: FiberView<'_>, first: bool) {
+        if first {
+            let room = fiber
+                .area()
+                .expect("the runtime was built with room for the embedder");
+            // SAFETY: the worker's base stack; the room is the fiber's as long as it has its stack.
+            let made = unsafe { shim::fiber_first(room, fiber.stack_bounds()) };
+            fiber.set_word(made.cast());
+        } else {
+            // SAFETY: the worker's base stack, and the fiber was suspended through the hook below.
+            unsafe { shim::fiber_resume(record(fiber)) };
+        }
+    }
+
+    #[inline]
+    fn after_suspend(&self, fiber: FiberView<'_>) {
+        // SAFETY: the worker's base stack, right after the switch.
+        unsafe { shim::fiber_suspend(record(fiber)) };
+    }
+
+    #[inline]
+    fn fiber_end(&self, fiber: FiberView<'_>) {
+        // SAFETY: the worker's base stack, right after the switch.
+        unsafe { shim::fiber_end(record(fiber)) };
+    }
+
+    #[inline]
+    fn turn(&self, _worker: usize) {
+        shim::worker_turn();
+    }
+
+    fn is_blocked(&self, worker: usize) -> Option<bool> {
+        // A collection holds everybody up: a spare would be one more to hold up. For the rest, ask the system.
+        crate::engine::is_suspended(worker).then_some(false)
+    }
+}

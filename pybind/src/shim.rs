@@ -1,0 +1,301 @@
+//! The C shim, as Rust sees it. `shim/shim.h` says what each function does.
+
+use crate::held::Held;
+use pyo3::exceptions::PyImportError;
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+/// A fiber's record in the embedder's area of its stack.
+#[repr(C)]
+pub(crate) struct RvFiber {
+    _opaque: [u8; 0],
+}
+
+/// A worker's record.
+#[repr(C)]
+pub(crate) struct RvWorker {
+    _opaque: [u8; 0],
+}
+
+mod raw {
+    use super::{PyObject, RvFiber, RvWorker, c_char, c_int, c_void};
+
+    unsafe extern "C" {
+        pub(super) fn rv_check() -> *const c_char;
+        pub(super) fn rv_init() -> c_int;
+        #[cfg(feature = "fault-injection")]
+        pub(super) fn rv_set_faults(faults: std::ffi::c_uint);
+        pub(super) fn rv_worker_start() -> c_int;
+        pub(super) fn rv_worker_stop();
+        pub(super) fn rv_worker_detach();
+        pub(super) fn rv_worker_attach();
+        pub(super) fn rv_worker_turn();
+        pub(super) fn rv_worker_rebase();
+        pub(super) fn rv_this_worker() -> *mut RvWorker;
+        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
+        pub(super) fn rv_current() -> *mut RvFiber;
+        pub(super) fn rv_current_object() -> *mut PyObject;
+        pub(super) fn rv_is_worker() -> c_int;
+        pub(super) fn rv_is_main_thread() -> c_int;
+        pub(super) fn rv_is_attached() -> c_int;
+        pub(super) fn rv_fiber_first(room: *mut c_void, size: usize, low: usize, high: usize)
+        -> *mut RvFiber;
+        pub(super) fn rv_fiber_resume(fiber: *mut RvFiber);
+        pub(super) fn rv_fiber_resumed(fiber: *mut RvFiber);
+        pub(super) fn rv_fiber_suspend(fiber: *mut RvFiber);
+        pub(super) fn rv_fiber_end(fiber: *mut RvFiber);
+        pub(super) fn rv_call(
+            fiber: *mut RvFiber,
+            object: *mut PyObject,
+            callable: *mut PyObject,
+            args: *mut PyObject,
+            names: *mut PyObject,
+            context: *mut PyObject,
+            error: *mut *mut PyObject,
+        ) -> *mut PyObject;
+        pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
+        pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
+        pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
+    }
+}
+
+/// Refuses an interpreter the shim was not compiled for, and makes what fibers share.
+pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    #[cfg(feature = "fault-injection")]
+    inject_faults();
+    // SAFETY: attached, as the token shows.
+    let why = unsafe { raw::rv_check() };
+    if !why.is_null() {
+        // SAFETY: a string that ends in zero and lives as long as the library.
+        let why = unsafe { CStr::from_ptr(why) };
+        return Err(PyImportError::new_err(why.to_string_lossy().into_owned()));
+    }
+    // SAFETY: attached, as the token shows.
+    match unsafe { raw::rv_init() } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(py)),
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+fn inject_faults() {
+    const NAMES: [&str; 6] = [
+        "anchor",
+        "c-stack-refs",
+        "critical-sections",
+        "c-stack-limits",
+        "threading-local",
+        "version",
+    ];
+    let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
+    let mut faults = 0;
+    for name in wanted.split(',').filter(|name| !name.is_empty()) {
+        let bit = NAMES.iter().position(|known| *known == name);
+        faults |= 1 << bit.unwrap_or_else(|| panic!("ROVING_FAULTS: there is no {name}"));
+    }
+    // SAFETY: before there is any worker.
+    unsafe { raw::rv_set_faults(faults) };
+}
+
+/// Makes this thread a worker of the interpreter's, attached.
+pub(crate) fn worker_start() {
+    // SAFETY: called once, by a thread the interpreter does not know.
+    if unsafe { raw::rv_worker_start() } != 0 {
+        // Without a thread state nothing can run here, and the scheduler counts on this worker.
+        eprintln!("roving: no memory for the thread state of a worker; aborting");
+        std::process::abort();
+    }
+}
+
+/// Ends what [`worker_start`] began.
+pub(crate) fn worker_stop() {
+    // SAFETY: the hooks call it on the worker's thread, attached, after its last fiber.
+    unsafe { raw::rv_worker_stop() };
+}
+
+pub(crate) fn worker_detach() {
+    // SAFETY: the hooks call it on an attached worker's thread, between fibers.
+    unsafe { raw::rv_worker_detach() };
+}
+
+pub(crate) fn worker_attach() {
+    // SAFETY: the hooks call it on a detached worker's thread.
+    unsafe { raw::rv_worker_attach() };
+}
+
+#[inline]
+pub(crate) fn worker_turn() {
+    // SAFETY: the hooks call it on an attached worker's thread, between fibers.
+    unsafe { raw::rv_worker_turn() };
+}
+
+/// The calling worker's record.
+pub(crate) fn this_worker() -> *mut RvWorker {
+    // SAFETY: reads a thread-local.
+    unsafe { raw::rv_this_worker() }
+}
+
+/// Whether somebody who stops the world holds this worker up.
+///
+/// # Safety
+/// The worker has not been stopped.
+pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+    // SAFETY: live by the caller's promise; one atomic read.
+    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
+}
+
+/// Tells the shim that Python code has run between fibers, if this is a worker between fibers.
+pub(crate) fn rebase() {
+    if is_worker() && current().is_none() {
+        // SAFETY: this is a worker's thread, attached, between fibers.
+        unsafe { raw::rv_worker_rebase() };
+    }
+}
+
+/// The fiber that runs on this thread.
+#[inline]
+pub(crate) fn current() -> Option<*mut RvFiber> {
+    // SAFETY: reads a thread-local.
+    let fiber = unsafe { raw::rv_current() };
+    (!fiber.is_null()).then_some(fiber)
+}
+
+/// The object of the fiber that runs on this thread, borrowed.
+#[inline]
+pub(crate) fn current_object() -> Option<*mut PyObject> {
+    // SAFETY: reads a thread-local, and the record of the fiber that runs.
+    let object = unsafe { raw::rv_current_object() };
+    (!object.is_null()).then_some(object)
+}
+
+/// Whether this thread is a worker, in a fiber or between fibers.
+pub(crate) fn is_worker() -> bool {
+    // SAFETY: reads a thread-local.
+    unsafe { raw::rv_is_worker() != 0 }
+}
+
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: reads what the interpreter set when it started.
+    unsafe { raw::rv_is_main_thread() != 0 }
+}
+
+pub(crate) fn is_attached() -> bool {
+    // SAFETY: reads a thread-local of the interpreter.
+    unsafe { raw::rv_is_attached() != 0 }
+}
+
+/// Makes a fiber's record in `room` and loads its state.
+///
+/// # Safety
+/// On an attached worker's base stack; `room` is this fiber's alone until it ends, and 16-byte aligned.
+#[inline]
+pub(crate) unsafe fn fiber_first(room: std::ptr::NonNull<[u8]>, bounds: (usize, usize)) -> *mut RvFiber {
+    let start = room.cast::<c_void>().as_ptr();
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_fiber_first(start, room.len(), bounds.0, bounds.1) }
+}
+
+/// # Safety
+/// On its worker's base stack, attached; `fiber` is suspended.
+#[inline]
+pub(crate) unsafe fn fiber_resume(fiber: *mut RvFiber) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_fiber_resume(fiber) };
+}
+
+/// # Safety
+/// On the fiber's own stack, right after it was resumed.
+#[inline]
+pub(crate) unsafe fn fiber_resumed(fiber: *mut RvFiber) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_fiber_resumed(fiber) };
+}
+
+/// # Safety
+/// On its worker's base stack, attached, right after `fiber` left its own.
+#[inline]
+pub(crate) unsafe fn fiber_suspend(fiber: *mut RvFiber) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_fiber_suspend(fiber) };
+}
+
+/// # Safety
+/// On its worker's base stack, attached, right after `fiber` left its own for good.
+#[inline]
+pub(crate) unsafe fn fiber_end(fiber: *mut RvFiber) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_fiber_end(fiber) };
+}
+
+/// A fiber's first call: its result, or else the exception it raised.
+///
+/// # Safety
+/// On the stack of `fiber`, attached. `object` outlives the fiber; `callable` is live; `args` and `names` are live
+/// tuples or null, `names` no longer than `args`; `context` is an owned reference to a context, or null.
+#[inline]
+pub(crate) unsafe fn call(
+    fiber: *mut RvFiber,
+    object: *mut PyObject,
+    callable: *mut PyObject,
+    args: *mut PyObject,
+    names: *mut PyObject,
+    context: *mut PyObject,
+) -> Result<*mut PyObject, *mut PyObject> {
+    let mut error = std::ptr::null_mut();
+    // SAFETY: by the caller's promise.
+    let result = unsafe { raw::rv_call(fiber, object, callable, args, names, context, &raw mut error) };
+    if result.is_null() { Err(error) } else { Ok(result) }
+}
+
+/// Drops what a fiber keeps of its own, and then the reference to its object, which may run any code, and park.
+///
+/// # Safety
+/// On the stack of `fiber`, attached; `object` is the one given to [`call`], and the reference is given away.
+#[inline]
+pub(crate) unsafe fn finish(fiber: *mut RvFiber, object: *mut PyObject) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_finish(fiber, object) };
+}
+
+/// A copy of the caller's context; `None` when it is empty.
+pub(crate) fn context_copy(py: Python<'_>) -> PyResult<Option<Held>> {
+    let mut copy = std::ptr::null_mut();
+    // SAFETY: attached, as the token shows.
+    match unsafe { raw::rv_context_copy(&raw mut copy) } {
+        // SAFETY: attached, and the reference is ours.
+        0 => Ok(unsafe { Held::from_owned(copy) }),
+        _ => Err(PyErr::fetch(py)),
+    }
+}
+
+/// The arguments of a call, and the names of its last ones, kept for later: `None` for none.
+///
+/// # Safety
+/// `args` are `count` live objects, and behind them one for each name in the tuple `names`, which may be null.
+#[inline]
+pub(crate) unsafe fn keep_arguments(
+    py: Python<'_>,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> PyResult<(Option<Held>, Option<Held>)> {
+    let (names, named) = if names.is_null() {
+        (None, 0)
+    } else {
+        // SAFETY: attached; a live tuple by the caller's promise.
+        let length = unsafe { ffi::PyTuple_Size(names) };
+        // SAFETY: attached, and live.
+        (Some(unsafe { Held::from_borrowed(names) }), length)
+    };
+    if count + named == 0 {
+        return Ok((None, None));
+    }
+    // SAFETY: attached; so many live objects by the caller's promise.
+    let tuple = unsafe { raw::rv_keep_arguments(args, count + named) };
+    // SAFETY: attached, and the reference is ours.
+    match unsafe { Held::from_owned(tuple) } {
+        Some(tuple) => Ok((Some(tuple), names)),
+        None => Err(PyErr::fetch(py)),
+    }
+}

@@ -1,0 +1,26 @@
+//! Timeouts as Python gives them.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::time::{Duration, Instant};
+
+/// The duration of so many seconds; `None` for one later than the clock can say, which is never.
+pub(crate) fn duration(seconds: f64, what: &str) -> PyResult<Option<Duration>> {
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err(format!(
+            "{what} must be a number of seconds, not NaN"
+        )));
+    }
+    if seconds < 0.0 {
+        return Err(PyValueError::new_err(format!(
+            "{what} must not be negative, and is {seconds}"
+        )));
+    }
+    Ok(Duration::try_from_secs_f64(seconds).ok())
+}
+
+/// When a wait with this timeout ends; `None` for never.
+pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
+    let Some(seconds) = timeout else { return Ok(None) };
+    Ok(duration(seconds, "timeout")?.and_then(|timeout| Instant::now().checked_add(timeout)))
+}

@@ -1,0 +1,71 @@
+"""Python programs in child processes: what may crash, hang or end the interpreter is tested there."""
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+# The build whose protections can be taken away: `make faulty` puts it here.
+FAULTY = ROOT / ".build" / "faulty" / sysconfig.get_config_var("SOABI")
+
+PRELUDE = """
+import faulthandler, gc, sys, threading, time
+faulthandler.enable()
+import roving
+"""
+
+
+def run(
+    source: str,
+    *,
+    workers: int | None = None,
+    faults: str | None = None,
+    env: dict[str, str] | None = None,
+    options: tuple[str, ...] = (),
+    timeout: float = 60,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, with `roving`, `gc`, `sys`, `threading` and `time` imported; give back what came of it.
+
+    With `faults`, a string of names that may be empty, in the build that has them. One that takes too long is
+    killed, and its return code is then that of SIGKILL.
+    """
+    environment = {**os.environ, **(env or {})}
+    if workers is not None:
+        environment["ROVING_WORKERS"] = str(workers)
+    if faults is not None:
+        assert (FAULTY / "roving").is_dir(), f"{FAULTY} is missing: `make faulty` builds it"
+        environment["PYTHONPATH"] = str(FAULTY)
+        environment["ROVING_FAULTS"] = faults
+    command = [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(source)]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        try:
+            output, errors = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, errors = process.communicate()
+        errors += f"\n(killed after {timeout} s)"
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def check(source: str, **options: object) -> str:
+    """Run a program that must end well and print nothing but `ok` in its last line; give back its output."""
+    done = run(source, **options)  # type: ignore[arg-type]
+    assert done.returncode == 0, f"return code {done.returncode}\n{done.stdout}\n{done.stderr[-6000:]}"
+    assert done.stdout.rstrip().endswith("ok"), f"{done.stdout}\n{done.stderr[-6000:]}"
+    return done.stdout
