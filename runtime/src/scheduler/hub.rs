@@ -82,6 +82,7 @@ pub(crate) struct Remote {
     pub(super) inbox: CachePadded<Inbox>,
     /// Unstarted work that placement gave to this worker.
     pub(super) mailbox: [Injector<Work>; 2],
+    /// How much of it has not had its first turn.
     pub(super) mailed: AtomicUsize,
     pub(super) stealers: [Stealer<Work>; 2],
     /// The newest unstarted work of the normal class.
@@ -374,7 +375,7 @@ impl Hub {
     /// Finds somebody for the unstarted work of a worker that is stuck.
     pub(crate) fn rescue(&self, worker: usize) {
         let remote = &self.remotes[worker];
-        if remote.mailed.load(Ordering::Relaxed) != 0
+        if remote.mailbox.iter().any(|mail| !mail.is_empty())
             || remote.fresh.peek().is_some()
             || remote.stealers.iter().any(|queue| !queue.is_empty())
         {

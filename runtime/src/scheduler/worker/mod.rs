@@ -38,6 +38,8 @@ pub(crate) struct Worker<H: Hooks> {
     /// Whether anything ran since the last sleep: a worker with nothing to do does not spin.
     worked: bool,
     idling: search::Idling,
+    /// What is about to run, or runs, came out of the mailbox.
+    starts_mail: bool,
     /// Whether the pool may hold more stacks than an idle worker needs.
     untidy: bool,
     /// A spare that has been dismissed.
@@ -93,6 +95,7 @@ impl<H: Hooks> Worker<H> {
             searching: false,
             worked: false,
             idling: search::Idling::default(),
+            starts_mail: false,
             untidy: false,
             retired: false,
             prefer_new: false,
@@ -154,6 +157,9 @@ impl<H: Hooks> Worker<H> {
         match next {
             Next::Resume(fiber) => self.resume(fiber),
             Next::Start(work) => self.start(work),
+        }
+        if std::mem::take(&mut self.starts_mail) {
+            self.remote().mailed.fetch_sub(1, Ordering::Relaxed);
         }
         self.remote().counters.turns.add(1);
         self.hooks.turn(self.home.index);
@@ -231,7 +237,9 @@ impl<H: Hooks> Worker<H> {
         if remote.mailed.load(Ordering::Relaxed) != 0
             && let Some(work) = steal(|| remote.mailbox[class.index()].steal())
         {
-            remote.mailed.fetch_sub(1, Ordering::Relaxed);
+            // It counts as mail until its first turn is over, and then as live if it is: whoever spreads fibers
+            // meanwhile sees that this worker has one.
+            self.starts_mail = true;
             return Some(work);
         }
         while let Some(work) = self.pop_new(class) {
