@@ -12,7 +12,7 @@ static void hang(const int *armed) {
 }
 #endif
 
-PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
+PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *names,
                   PyObject *context, PyObject **error) {
     f->object = object;
     if (context != NULL) {
@@ -23,7 +23,15 @@ PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyOb
 #if PY_VERSION_HEX < 0x030E0000
     __attribute__((cleanup(hang))) int armed = 1;
 #endif
-    PyObject *result = PyObject_Call(callable, args, kwargs);
+    PyObject *result;
+    if (args == NULL) {
+        result = PyObject_Vectorcall(callable, NULL, 0, NULL);
+    }
+    else {
+        Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+        result = PyObject_Vectorcall(callable, &PyTuple_GET_ITEM(args, 0), (size_t)(PyTuple_GET_SIZE(args) - named),
+                                     names);
+    }
 #if PY_VERSION_HEX < 0x030E0000
     armed = 0;
 #endif
@@ -71,4 +79,12 @@ int rv_context_copy(PyObject **copy) {
     }
     *copy = PyContext_CopyCurrent();
     return *copy == NULL ? -1 : 0;
+}
+
+PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count) {
+    PyObject *tuple = PyTuple_New(count);
+    for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    }
+    return tuple;
 }

@@ -45,6 +45,8 @@
 #define RV_FAULT_CRITICAL_SECTIONS 4u
 #define RV_FAULT_C_STACK_LIMITS 8u
 #define RV_FAULT_THREADING_LOCAL 16u
+/* Not a protection of a switch: the shim takes itself for one built for another version. */
+#define RV_FAULT_VERSION 32u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -124,6 +126,8 @@ void rv_worker_turn(void);
 void rv_worker_rebase(void);
 /* The calling thread's worker, or NULL. */
 struct rv_worker *rv_this_worker(void);
+/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
+int rv_worker_is_suspended(struct rv_worker *worker);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */
@@ -147,15 +151,18 @@ void rv_fiber_suspend(struct rv_fiber *f);
 void rv_fiber_end(struct rv_fiber *f);
 
 /* call.c: on the fiber's own stack. */
-/* Calls `callable`, a fiber's first call, in `context` (a new reference or NULL, taken over). NULL with the
- * exception in `error`. */
-PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *kwargs,
+/* Calls `callable`, a fiber's first call, in `context` (a new reference or NULL, taken over). `args` is a tuple, or
+ * NULL for no arguments; `names` a tuple of the names of the last ones, or NULL. NULL with the exception in
+ * `error`. */
+PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *names,
                   PyObject *context, PyObject **error);
 /* Drops what the fiber keeps per fiber, and the reference to its object. Runs destructors, which may park. */
 void rv_finish(struct rv_fiber *f, PyObject *object);
 /* A copy of the calling thread's or fiber's context for a new fiber: 0 and a reference, or NULL for an empty
  * one; or -1 with an exception set. */
 int rv_context_copy(PyObject **copy);
+/* A tuple of so many objects. */
+PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
 
 static inline _PyStackChunk *rv_root_chunk(struct rv_fiber *f) {
     return (_PyStackChunk *)(((uintptr_t)(f + 1) + 15) & ~(uintptr_t)15);

@@ -1,6 +1,6 @@
 //! `roving.Fiber`, and what runs in one.
 //!
-//! Law of its fields: `call` belongs to the maker until the fiber is started, then to whoever runs or refuses it.
+//! Law of its fields: `handle` is set by the maker before anybody else sees the object. `call` belongs to the maker until the fiber is started, then to whoever runs or refuses it.
 //! `outcome` is written by the one that runs or refuses it, before the runtime publishes the fiber's end, and only
 //! read after that end was seen. The collector looks at both while every thread stands at a safe point, and none
 //! of the accesses above has one in its middle.
@@ -12,11 +12,10 @@ use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use roving_runtime::JoinHandle;
 use std::cell::UnsafeCell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Somebody asked for the outcome, so that a failure need not be reported.
@@ -29,8 +28,10 @@ const TOLD: u8 = 4;
 /// What a fiber is to call.
 struct Call {
     function: Held,
-    args: Held,
-    kwargs: Option<Held>,
+    /// A tuple: the arguments, those by name last; `None` for no arguments.
+    args: Option<Held>,
+    /// A tuple of the last arguments' names; `None` for none.
+    names: Option<Held>,
     /// A copy of the spawner's context; `None` for an empty one.
     context: Option<Held>,
 }
@@ -49,7 +50,7 @@ enum Outcome {
 /// A green thread: made by roving.spawn.
 #[pyclass(frozen, weakref, module = "roving")]
 pub(crate) struct Fiber {
-    handle: OnceLock<JoinHandle<()>>,
+    handle: UnsafeCell<Option<JoinHandle<()>>>,
     flags: AtomicU8,
     call: UnsafeCell<Option<Call>>,
     outcome: UnsafeCell<Outcome>,
@@ -75,19 +76,11 @@ impl Task {
         let call = unsafe { &mut *fiber.call.get() }
             .take()
             .expect("a fiber runs once");
-        let kwargs = call.kwargs.as_ref().map_or(std::ptr::null_mut(), Held::as_ptr);
+        let args = call.args.as_ref().map_or(std::ptr::null_mut(), Held::as_ptr);
+        let names = call.names.as_ref().map_or(std::ptr::null_mut(), Held::as_ptr);
         let context = call.context.map_or(std::ptr::null_mut(), Held::into_ptr);
         // SAFETY: this is the fiber's stack, attached; `call` and `self` keep all of them alive.
-        let result = unsafe {
-            shim::call(
-                record,
-                object,
-                call.function.as_ptr(),
-                call.args.as_ptr(),
-                kwargs,
-                context,
-            )
-        };
+        let result = unsafe { shim::call(record, object, call.function.as_ptr(), args, names, context) };
         let outcome = match result {
             // SAFETY: attached, and the call gives us its result.
             Ok(value) => unsafe { Held::from_owned(value) }.map_or(Outcome::Missing, Outcome::Returned),
@@ -95,9 +88,12 @@ impl Task {
         };
         // SAFETY: the right to run it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
-        drop(call.function);
-        drop(call.args);
-        drop(call.kwargs);
+        // SAFETY: attached.
+        unsafe { call.function.drop_attached() };
+        for held in [call.args, call.names].into_iter().flatten() {
+            // SAFETY: attached.
+            unsafe { held.drop_attached() };
+        }
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
     }
@@ -128,8 +124,10 @@ impl Fiber {
     /// # Safety
     /// `object` is a live `Fiber`, for as long as the result is used.
     pub(crate) unsafe fn of<'a>(object: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: only names a lifetime: nothing below touches a count.
+        let py = unsafe { Python::assume_attached() };
         // SAFETY: live by the caller's promise, and never dropped here.
-        let object = unsafe { Borrowed::from_ptr(Python::assume_attached(), object) };
+        let object = unsafe { Borrowed::from_ptr(py, object) };
         // SAFETY: a `Fiber` by the caller's promise.
         let fiber: *const Self = unsafe { object.cast_unchecked::<Self>() }.get();
         // SAFETY: a frozen class's value lives as long as its object.
@@ -137,7 +135,11 @@ impl Fiber {
     }
 
     fn handle(&self) -> &JoinHandle<()> {
-        self.handle.get().expect("set before anybody else saw the fiber")
+        // SAFETY: set before anybody else saw the fiber, and never again.
+        let handle = unsafe { &*self.handle.get() };
+        handle
+            .as_ref()
+            .expect("a fiber that could not be started is seen by nobody")
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -221,8 +223,8 @@ impl Fiber {
         let outcome = std::mem::replace(unsafe { &mut *self.outcome.get() }, Outcome::Missing);
         if let Outcome::Raised(exception) = outcome
             && !self.has(TAKEN)
-            && let Some(handle) = self.handle.get()
         {
+            let handle = self.handle();
             errors::report_unjoined(py, handle.id().get(), handle.name(), exception.clone_ref(py));
         }
     }
@@ -323,6 +325,13 @@ impl Fiber {
         self.handle().name()
     }
 
+    /// Fiber[int] is Fiber, to the interpreter.
+    #[classmethod]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let alias = class.py().import("types")?.getattr("GenericAlias")?;
+        Ok(alias.call1((class, item))?.unbind())
+    }
+
     fn __repr__(&self) -> String {
         let handle = self.handle();
         let state = if !handle.is_done() {
@@ -342,12 +351,8 @@ impl Fiber {
         // SAFETY: every other thread stands at a safe point: see the law at the top of this file.
         if let Some(call) = unsafe { &*self.call.get() } {
             visit.call(&*call.function)?;
-            visit.call(&*call.args)?;
-            if let Some(kwargs) = &call.kwargs {
-                visit.call(&**kwargs)?;
-            }
-            if let Some(context) = &call.context {
-                visit.call(&**context)?;
+            for held in [&call.args, &call.names, &call.context].into_iter().flatten() {
+                visit.call(&**held)?;
             }
         }
         // SAFETY: as above.
@@ -364,43 +369,62 @@ impl Fiber {
     }
 }
 
-/// Starts a fiber that calls `function`.
-pub(crate) fn spawn(
+/// Starts a fiber that calls the first of `args` with the others.
+///
+/// # Safety
+/// Attached; `args` are `count` live objects, at least one, and behind them one for each name in the tuple `names`,
+/// which may be null.
+#[inline]
+pub(crate) unsafe fn spawn(
     py: Python<'_>,
-    function: Bound<'_, PyAny>,
-    args: Bound<'_, PyTuple>,
-    kwargs: Option<Bound<'_, PyDict>>,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
 ) -> PyResult<Py<Fiber>> {
-    if !function.is_callable() {
-        let kind = function.get_type().name()?;
-        return Err(PyTypeError::new_err(format!(
-            "spawn takes a callable and its arguments, and {kind} is not callable"
-        )));
+    // SAFETY: there is at least one, by the caller's promise.
+    let function = unsafe { *args };
+    // SAFETY: live, by the caller's promise.
+    if unsafe { ffi::PyCallable_Check(function) } == 0 {
+        // SAFETY: as above.
+        return Err(not_callable(unsafe { Borrowed::from_ptr(py, function) }));
     }
     let handle = engine::handle(py)?;
     let context = shim::context_copy(py)?;
-    // SAFETY: attached, and the reference is ours.
-    let context = unsafe { Held::from_owned(context) };
+    // SAFETY: at most one past the arguments, of which there is at least one.
+    let rest = unsafe { args.add(1) };
+    // SAFETY: by the caller's promise.
+    let (rest, names) = unsafe { shim::keep_arguments(py, rest, count - 1, names) }?;
     let fiber = Fiber {
-        handle: OnceLock::new(),
+        handle: UnsafeCell::new(None),
         flags: AtomicU8::new(0),
         call: UnsafeCell::new(Some(Call {
-            function: Held::new(function.unbind()),
-            args: Held::new(args.into_any().unbind()),
-            kwargs: kwargs.map(|kwargs| Held::new(kwargs.into_any().unbind())),
+            // SAFETY: attached; a live object, counted here.
+            function: unsafe { Held::from_borrowed(function) },
+            args: rest,
+            names,
             context,
         })),
         outcome: UnsafeCell::new(Outcome::Missing),
     };
     let object = Py::new(py, fiber)?;
-    let task = Task(Held::new(object.clone_ref(py).into_any()));
+    // SAFETY: attached; a live object, counted here.
+    let task = Task(unsafe { Held::from_borrowed(object.as_ptr()) });
     let (prepared, joiner) = handle
         .fiber()
         .prepare(move || task.run())
         .map_err(|error| PyRuntimeError::new_err(format!("cannot spawn: {error}")))?;
-    if object.get().handle.set(joiner).is_err() {
-        unreachable!("nobody else has seen the fiber");
-    }
+    // SAFETY: nobody else has seen the fiber yet.
+    unsafe { *object.get().handle.get() = Some(joiner) };
     prepared.start();
     Ok(object)
+}
+
+#[cold]
+fn not_callable(object: Borrowed<'_, '_, PyAny>) -> PyErr {
+    match object.get_type().name() {
+        Ok(kind) => PyTypeError::new_err(format!(
+            "spawn takes a callable and its arguments, and {kind} is not callable"
+        )),
+        Err(error) => error,
+    }
 }

@@ -1,42 +1,12 @@
 //! The module's functions.
 
-use crate::fiber::{self, Fiber};
 use crate::wait::{self, Place};
-use crate::{cancel, engine, shim, timeout};
+use crate::{cancel, engine, entry, shim, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use roving_runtime::Metrics;
 use std::time::Duration;
-
-/// Start a fiber that calls function(*args, **kwargs), and return it.
-///
-/// It runs on any core, at the same time as its spawner. The first call starts the runtime.
-#[pyfunction]
-#[pyo3(signature = (function, /, *args, **kwargs))]
-pub(crate) fn spawn(
-    py: Python<'_>,
-    function: Bound<'_, PyAny>,
-    args: Bound<'_, PyTuple>,
-    kwargs: Option<Bound<'_, PyDict>>,
-) -> PyResult<Py<Fiber>> {
-    fiber::spawn(py, function, args, kwargs)
-}
-
-/// Let other fibers of this worker run; in a plain thread, other threads.
-#[pyfunction]
-pub(crate) fn yield_now(py: Python<'_>) -> PyResult<()> {
-    match wait::place()? {
-        Place::Fiber => {
-            roving_runtime::yield_now();
-            cancel::wait(roving_runtime::checkpoint)
-        }
-        Place::Thread => {
-            py.detach(std::thread::yield_now);
-            py.check_signals()
-        }
-    }
-}
 
 /// Wait for so many seconds; other fibers run meanwhile.
 #[pyfunction]
@@ -81,7 +51,7 @@ pub(crate) fn run(
         Some(workers) => engine::start_with(py, workers)?,
         None => {}
     }
-    let fiber = fiber::spawn(py, main, args, None)?;
+    let fiber = entry::spawn_with(py, &main, &args)?;
     let result = fiber.call_method0(py, "join");
     let handle = engine::handle(py)?;
     let mut pause = LOOK.0;

@@ -5,6 +5,7 @@
 
 mod cancel;
 mod engine;
+mod entry;
 mod errors;
 mod fiber;
 mod functions;
@@ -24,8 +25,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<errors::UnjoinedFailure>()?;
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
-    module.add_function(wrap_pyfunction!(functions::spawn, module)?)?;
-    module.add_function(wrap_pyfunction!(functions::yield_now, module)?)?;
+    entry::add_to(module)?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;

@@ -1,7 +1,8 @@
 //! The C shim, as Rust sees it. `shim/shim.h` says what each function does.
 
+use crate::held::Held;
 use pyo3::exceptions::PyImportError;
-use pyo3::ffi::PyObject;
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -11,8 +12,14 @@ pub(crate) struct RvFiber {
     _opaque: [u8; 0],
 }
 
+/// A worker's record.
+#[repr(C)]
+pub(crate) struct RvWorker {
+    _opaque: [u8; 0],
+}
+
 mod raw {
-    use super::{PyObject, RvFiber, c_char, c_int, c_void};
+    use super::{PyObject, RvFiber, RvWorker, c_char, c_int, c_void};
 
     unsafe extern "C" {
         pub(super) fn rv_check() -> *const c_char;
@@ -25,6 +32,8 @@ mod raw {
         pub(super) fn rv_worker_attach();
         pub(super) fn rv_worker_turn();
         pub(super) fn rv_worker_rebase();
+        pub(super) fn rv_this_worker() -> *mut RvWorker;
+        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
         pub(super) fn rv_current_object() -> *mut PyObject;
         pub(super) fn rv_is_worker() -> c_int;
@@ -41,17 +50,20 @@ mod raw {
             object: *mut PyObject,
             callable: *mut PyObject,
             args: *mut PyObject,
-            kwargs: *mut PyObject,
+            names: *mut PyObject,
             context: *mut PyObject,
             error: *mut *mut PyObject,
         ) -> *mut PyObject;
         pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
+        pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
     }
 }
 
 /// Refuses an interpreter the shim was not compiled for, and makes what fibers share.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    #[cfg(feature = "fault-injection")]
+    inject_faults();
     // SAFETY: attached, as the token shows.
     let why = unsafe { raw::rv_check() };
     if !why.is_null() {
@@ -59,8 +71,6 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
         let why = unsafe { CStr::from_ptr(why) };
         return Err(PyImportError::new_err(why.to_string_lossy().into_owned()));
     }
-    #[cfg(feature = "fault-injection")]
-    inject_faults();
     // SAFETY: attached, as the token shows.
     match unsafe { raw::rv_init() } {
         0 => Ok(()),
@@ -70,12 +80,13 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 6] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",
         "c-stack-limits",
         "threading-local",
+        "version",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
     let mut faults = 0;
@@ -117,6 +128,21 @@ pub(crate) fn worker_attach() {
 pub(crate) fn worker_turn() {
     // SAFETY: the hooks call it on an attached worker's thread, between fibers.
     unsafe { raw::rv_worker_turn() };
+}
+
+/// The calling worker's record.
+pub(crate) fn this_worker() -> *mut RvWorker {
+    // SAFETY: reads a thread-local.
+    unsafe { raw::rv_this_worker() }
+}
+
+/// Whether somebody who stops the world holds this worker up.
+///
+/// # Safety
+/// The worker has not been stopped.
+pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+    // SAFETY: live by the caller's promise; one atomic read.
+    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
 }
 
 /// Tells the shim that Python code has run between fibers, if this is a worker between fibers.
@@ -205,20 +231,20 @@ pub(crate) unsafe fn fiber_end(fiber: *mut RvFiber) {
 /// A fiber's first call: its result, or else the exception it raised.
 ///
 /// # Safety
-/// On the stack of `fiber`, attached. `object` outlives the fiber; `callable` and `args` are live, `kwargs` is a live
-/// dict or null; `context` is an owned reference to a context, or null.
+/// On the stack of `fiber`, attached. `object` outlives the fiber; `callable` is live; `args` and `names` are live
+/// tuples or null, `names` no longer than `args`; `context` is an owned reference to a context, or null.
 #[inline]
 pub(crate) unsafe fn call(
     fiber: *mut RvFiber,
     object: *mut PyObject,
     callable: *mut PyObject,
     args: *mut PyObject,
-    kwargs: *mut PyObject,
+    names: *mut PyObject,
     context: *mut PyObject,
 ) -> Result<*mut PyObject, *mut PyObject> {
     let mut error = std::ptr::null_mut();
     // SAFETY: by the caller's promise.
-    let result = unsafe { raw::rv_call(fiber, object, callable, args, kwargs, context, &raw mut error) };
+    let result = unsafe { raw::rv_call(fiber, object, callable, args, names, context, &raw mut error) };
     if result.is_null() { Err(error) } else { Ok(result) }
 }
 
@@ -232,12 +258,44 @@ pub(crate) unsafe fn finish(fiber: *mut RvFiber, object: *mut PyObject) {
     unsafe { raw::rv_finish(fiber, object) };
 }
 
-/// A copy of the caller's context, owned, or null when it is empty.
-pub(crate) fn context_copy(py: Python<'_>) -> PyResult<*mut PyObject> {
+/// A copy of the caller's context; `None` when it is empty.
+pub(crate) fn context_copy(py: Python<'_>) -> PyResult<Option<Held>> {
     let mut copy = std::ptr::null_mut();
     // SAFETY: attached, as the token shows.
     match unsafe { raw::rv_context_copy(&raw mut copy) } {
-        0 => Ok(copy),
+        // SAFETY: attached, and the reference is ours.
+        0 => Ok(unsafe { Held::from_owned(copy) }),
         _ => Err(PyErr::fetch(py)),
+    }
+}
+
+/// The arguments of a call, and the names of its last ones, kept for later: `None` for none.
+///
+/// # Safety
+/// `args` are `count` live objects, and behind them one for each name in the tuple `names`, which may be null.
+#[inline]
+pub(crate) unsafe fn keep_arguments(
+    py: Python<'_>,
+    args: *const *mut PyObject,
+    count: isize,
+    names: *mut PyObject,
+) -> PyResult<(Option<Held>, Option<Held>)> {
+    let (names, named) = if names.is_null() {
+        (None, 0)
+    } else {
+        // SAFETY: attached; a live tuple by the caller's promise.
+        let length = unsafe { ffi::PyTuple_Size(names) };
+        // SAFETY: attached, and live.
+        (Some(unsafe { Held::from_borrowed(names) }), length)
+    };
+    if count + named == 0 {
+        return Ok((None, None));
+    }
+    // SAFETY: attached; so many live objects by the caller's promise.
+    let tuple = unsafe { raw::rv_keep_arguments(args, count + named) };
+    // SAFETY: attached, and the reference is ours.
+    match unsafe { Held::from_owned(tuple) } {
+        Some(tuple) => Ok((Some(tuple), names)),
+        None => Err(PyErr::fetch(py)),
     }
 }

@@ -1,0 +1,126 @@
+//! The entry points that are called most: plain C functions, without the tuple, the dict and the bookkeeping that a
+//! `#[pyfunction]` costs at each call.
+
+use crate::fiber::{self, Fiber};
+use crate::wait::{self, Place};
+use crate::{cancel, shim};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// A table that CPython keeps pointers into, and does not write to.
+#[repr(transparent)]
+struct Methods([ffi::PyMethodDef; 3]);
+
+// SAFETY: it holds pointers to statics, and nobody writes it.
+unsafe impl Sync for Methods {}
+
+static METHODS: Methods = Methods([
+    ffi::PyMethodDef {
+        ml_name: c"spawn".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: spawn,
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: c"spawn(function, /, *args, **kwargs)\n--\n\n\
+            Start a fiber that calls function(*args, **kwargs), and return it.\n\n\
+            It runs on any core, at the same time as its spawner. The first call starts the runtime."
+            .as_ptr(),
+    },
+    ffi::PyMethodDef {
+        ml_name: c"yield_now".as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunction: yield_now,
+        },
+        ml_flags: ffi::METH_NOARGS,
+        ml_doc: c"yield_now()\n--\n\n\
+            Let other fibers of this worker run; in a plain thread, other threads."
+            .as_ptr(),
+    },
+    ffi::PyMethodDef::zeroed(),
+]);
+
+/// Adds the functions to the module. CPython counts references to a module's own functions without contention.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let table = METHODS.0.as_ptr().cast_mut();
+    // SAFETY: attached; the table is static and ends in zeros.
+    if unsafe { ffi::PyModule_AddFunctions(module.as_ptr(), table) } != 0 {
+        return Err(PyErr::fetch(module.py()));
+    }
+    let index = module.index()?;
+    index.append("spawn")?;
+    index.append("yield_now")
+}
+
+/// Runs `body`, and raises what it has to raise. A panic becomes an exception: it must not unwind into C.
+#[inline]
+fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
+    // SAFETY: CPython calls these functions attached.
+    let py = unsafe { Python::assume_attached() };
+    match catch_unwind(AssertUnwindSafe(|| body(py))) {
+        Ok(Ok(object)) => object,
+        Ok(Err(error)) => {
+            error.restore(py);
+            ptr::null_mut()
+        }
+        Err(_) => {
+            PyRuntimeError::new_err("roving: internal error: stderr has the message").restore(py);
+            ptr::null_mut()
+        }
+    }
+}
+
+unsafe extern "C" fn spawn(
+    _module: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    guarded(|py| {
+        if count == 0 {
+            return Err(PyTypeError::new_err("spawn takes a callable and its arguments"));
+        }
+        // SAFETY: CPython passes `count` arguments, and behind them one for each of the `names`.
+        unsafe { fiber::spawn(py, args, count, names) }.map(Py::into_ptr)
+    })
+}
+
+unsafe extern "C" fn yield_now(_module: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    guarded(|py| {
+        if shim::current().is_some() {
+            roving_runtime::yield_now();
+            if roving_runtime::checkpoint().is_err() {
+                cancel::wait(roving_runtime::checkpoint)?;
+            }
+        } else {
+            yield_thread(py)?;
+        }
+        Ok(py.None().into_ptr())
+    })
+}
+
+#[cold]
+fn yield_thread(py: Python<'_>) -> PyResult<()> {
+    // Refused between two fibers.
+    let Place::Thread = wait::place()? else {
+        return Ok(());
+    };
+    py.detach(std::thread::yield_now);
+    py.check_signals()
+}
+
+/// Starts a fiber from Rust.
+pub(crate) fn spawn_with(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, pyo3::types::PyTuple>,
+) -> PyResult<Py<Fiber>> {
+    let all: Vec<_> = std::iter::once(function.as_ptr())
+        .chain(args.iter().map(|argument| argument.as_ptr()))
+        .collect();
+    let count = all.len() as ffi::Py_ssize_t;
+    // SAFETY: the tuple keeps the arguments alive; there are no names.
+    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut()) }
+}
