@@ -90,6 +90,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
             "cannot spawn: the interpreter is exiting",
         ));
     }
+    shim::install(py)?;
     // With a GIL two workers would only wait for one another.
     let gil = has_gil(py)?;
     let workers = if gil { Some(1) } else { workers };

@@ -11,6 +11,7 @@ mod fiber;
 mod functions;
 mod held;
 mod hooks;
+mod locks;
 mod shim;
 mod timeout;
 mod wait;

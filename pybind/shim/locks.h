@@ -1,0 +1,90 @@
+/* What replaces the lock methods of `_thread`, `get_ident` and the import lock: locks.c makes them, install.c puts
+ * them in place, and ../src/locks.rs waits. README.md argues why no wake-up is lost. */
+#ifndef RV_LOCKS_H
+#define RV_LOCKS_H
+
+#include "shim.h"
+
+/* The two ways CPython makes locks, told apart at start: 3.13 has both.
+ *   a byte: PyMutex, with waiters in CPython's parking lot;
+ *   a semaphore: PyThread_type_lock, with waiters in the kernel. */
+
+/* `_thread.lock` */
+struct rv_byte_lock {
+    PyObject_HEAD
+    PyMutex mutex;
+};
+
+struct rv_semaphore_lock {
+    PyObject_HEAD
+    PyThread_type_lock lock;
+    PyObject *weakrefs;
+    char locked;
+};
+
+/* `_thread.RLock` */
+struct rv_byte_rlock {
+    PyObject_HEAD
+    _PyRecursiveMutex lock;
+};
+
+struct rv_semaphore_rlock {
+    PyObject_HEAD
+    PyThread_type_lock lock;
+    PyThread_ident_t owner;
+    unsigned long count;
+    PyObject *weakrefs;
+};
+
+/* The methods of one kind of object. */
+struct rv_lock_methods {
+    PyCFunctionWithKeywords acquire;
+    PyCFunction release;
+    PyCFunction is_owned;
+    PyCFunction recursion_count;
+    PyCFunction release_save;
+    PyCFunction acquire_restore;
+    PyCFunction at_fork_reinit;
+};
+
+extern const struct rv_lock_methods rv_byte_lock_methods, rv_semaphore_lock_methods;
+extern const struct rv_lock_methods rv_byte_rlock_methods, rv_semaphore_rlock_methods;
+
+/* What the methods were before: plain threads still use them to wait. */
+extern struct rv_lock_originals {
+    PyCFunctionWithKeywords lock_acquire;
+    PyCFunction lock_at_fork_reinit;
+    PyCFunctionWithKeywords rlock_acquire;
+    PyCFunction rlock_acquire_restore;
+    PyCFunction rlock_at_fork_reinit;
+    PyCFunction import_acquire;
+} rv_originals;
+
+PyObject *rv_get_ident(PyObject *module, PyObject *unused);
+PyObject *rv_import_acquire(PyObject *module, PyObject *unused);
+PyObject *rv_import_release(PyObject *module, PyObject *unused);
+
+/* Set in the child of a fork in a fiber, whose worker's runtime is gone: nothing may park there any more. */
+extern int rv_orphaned;
+
+/* ../src/locks.rs. Attached; timeouts in nanoseconds, negative for none; they give 1 when it was locked, 0 when time was
+ * up, -1 with an exception. `shielded`: not to be cancelled. */
+int rv_park_for_byte(uint8_t *byte, int64_t timeout, int shielded);
+int rv_park_for_semaphore(void *lock, int64_t timeout, int shielded);
+/* Unlocks, with waiters of both kinds looked after; 0 if it was not locked. */
+int rv_unlock_byte(uint8_t *byte);
+/* As PyThread_release_lock; `locked`, if given, is cleared when nobody is handed the lock. */
+void rv_unlock_semaphore(void *lock, char *locked);
+/* Has the fibers that wait for a lock look at it again. */
+void rv_nudge(const void *address);
+
+/* For Rust. */
+/* Wakes the first thread that waits for a PyMutex: see ForeignWaiters::wake_one. */
+int rv_wake_thread(uint8_t *byte, int keep);
+/* 1 if it was taken. Never waits. */
+int rv_try_semaphore(void *lock);
+void rv_post_semaphore(void *lock);
+/* Whether the caller is code that must not fail for having been cancelled. */
+int rv_in_bookkeeping(void);
+
+#endif
