@@ -6,7 +6,7 @@
 
 #define VK (METH_VARARGS | METH_KEYWORDS)
 
-enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE };
+enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE, POSIX_MODULE, SIGNAL_MODULE };
 
 struct replacement {
     enum place place;
@@ -116,7 +116,7 @@ static int import_lock_is_known(PyObject *imp) {
 
 static int installed;
 
-static int install(PyObject *thread, PyObject *imp, PyTypeObject *lock, PyTypeObject *rlock) {
+static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *signal, PyTypeObject *lock, PyTypeObject *rlock) {
     const struct rv_lock_methods *l = lock_kind(lock);
     const struct rv_lock_methods *r = l == NULL ? NULL : rlock_kind(rlock);
     if (l == NULL || r == NULL) {
@@ -146,19 +146,24 @@ static int install(PyObject *thread, PyObject *imp, PyTypeObject *lock, PyTypeOb
         {RLOCK, "_acquire_restore", METH_VARARGS, 0, r->acquire_restore, &o->rlock_acquire_restore, NULL},
         {RLOCK, "_at_fork_reinit", METH_NOARGS, 0, r->at_fork_reinit, &o->rlock_at_fork_reinit, NULL},
         {THREAD_MODULE, "get_ident", METH_NOARGS, 0, rv_get_ident, NULL, NULL},
+        {THREAD_MODULE, "_get_main_thread_ident", METH_NOARGS, 1, rv_get_main_ident, &o->main_ident, NULL},
+        {SIGNAL_MODULE, "pthread_kill", METH_FASTCALL, 1, (PyCFunction)(void (*)(void))rv_pthread_kill,
+         (PyCFunction *)(void *)&o->pthread_kill, NULL},
         {IMP_MODULE, "acquire_lock", METH_NOARGS, 0, rv_import_acquire, &o->import_acquire, NULL},
         {IMP_MODULE, "release_lock", METH_NOARGS, 0, rv_import_release, NULL, NULL},
+        {POSIX_MODULE, "fork", METH_NOARGS, 1, rv_fork, &o->fork, NULL},
+        {POSIX_MODULE, "forkpty", METH_NOARGS, 1, rv_forkpty, &o->forkpty, NULL},
     };
-    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp};
+    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp, posix, signal};
     const size_t size = sizeof table / sizeof table[0];
     for (size_t i = 0; i < size; i++) {
         struct replacement *entry = &table[i];
         entry->def = find(places[entry->place], entry->name);
-        if (entry->def == NULL && entry->optional) {
-            continue;
+        if (entry->def != NULL && (strcmp(entry->def->ml_name, entry->name) != 0 ||
+                                   (entry->def->ml_flags & ~METH_COEXIST) != entry->flags)) {
+            entry->def = NULL;
         }
-        if (entry->def == NULL || strcmp(entry->def->ml_name, entry->name) != 0 ||
-            (entry->def->ml_flags & ~METH_COEXIST) != entry->flags) {
+        if (entry->def == NULL && !entry->optional) {
             return refuse(entry->name);
         }
     }
@@ -190,16 +195,18 @@ static int install(PyObject *thread, PyObject *imp, PyTypeObject *lock, PyTypeOb
 }
 
 int rv_install(void) {
-    PyObject *thread = NULL, *imp = NULL, *lock = NULL, *rlock = NULL;
+    PyObject *thread = NULL, *imp = NULL, *posix = NULL, *signal = NULL, *lock = NULL, *rlock = NULL;
     int result = -1;
     if (_Py_atomic_load_int_acquire(&installed)) {
         return 0;
     }
     if ((thread = PyImport_ImportModule("_thread")) != NULL && (imp = PyImport_ImportModule("_imp")) != NULL &&
+        (posix = PyImport_ImportModule("posix")) != NULL &&
+        (signal = PyImport_ImportModule("_signal")) != NULL &&
         (lock = PyObject_GetAttrString(thread, "LockType")) != NULL &&
         (rlock = PyObject_GetAttrString(thread, "RLock")) != NULL) {
         if (PyType_Check(lock) && PyType_Check(rlock)) {
-            result = install(thread, imp, (PyTypeObject *)lock, (PyTypeObject *)rlock);
+            result = install(thread, imp, posix, signal, (PyTypeObject *)lock, (PyTypeObject *)rlock);
         }
         else {
             refuse("_thread");
@@ -207,6 +214,8 @@ int rv_install(void) {
     }
     Py_XDECREF(thread);
     Py_XDECREF(imp);
+    Py_XDECREF(posix);
+    Py_XDECREF(signal);
     Py_XDECREF(lock);
     Py_XDECREF(rlock);
     return result;

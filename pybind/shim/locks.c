@@ -14,6 +14,13 @@
 
 struct rv_lock_originals rv_originals;
 int rv_orphaned;
+/* Of the fiber that forked: it is the child's main thread. */
+static unsigned long long orphan_ident;
+
+void rv_orphan(void) {
+    orphan_ident = rv_ident();
+    rv_orphaned = 1;
+}
 
 #define SECOND 1000000000LL
 
@@ -91,8 +98,8 @@ static inline int byte_try(PyMutex *m) {
 static int byte_wait_natively(void *lock, PyTime_t timeout) {
     PyMutex *m = lock;
 #if PY_VERSION_HEX >= 0x030E0000
-    PyLockStatus status = _PyMutex_LockTimed(m, timeout, _PY_LOCK_DETACH);
-    return status == PY_LOCK_ACQUIRED;
+    PyLockStatus status = _PyMutex_LockTimed(m, timeout, _PY_LOCK_DETACH | _PY_LOCK_HANDLE_SIGNALS);
+    return status == PY_LOCK_INTR ? -1 : status == PY_LOCK_ACQUIRED;
 #else
     /* 3.13 does not export a wait with a timeout. */
     PyTime_t now, end;
@@ -475,6 +482,33 @@ PyObject *rv_get_ident(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
     return PyLong_FromUnsignedLongLong(rv_ident());
 }
 
+/* threading takes the thread that forked for the main thread, by its ident. */
+PyObject *rv_get_main_ident(PyObject *module, PyObject *unused) {
+    return rv_orphaned ? PyLong_FromUnsignedLongLong(orphan_ident) : rv_originals.main_ident(module, unused);
+}
+
+/* The ident of a fiber is no pthread_t, which is an address that the C library looks behind. */
+PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    if (count == 2 && PyLong_Check(args[0])) {
+        unsigned long long ident = PyLong_AsUnsignedLongLongMask(args[0]);
+        if (ident & RV_FIBER_IDENT && ident != rv_ident()) {
+            PyErr_SetString(PyExc_ProcessLookupError, "this is the ident of a fiber, which gets no signals of its own");
+            return NULL;
+        }
+        if (ident & RV_FIBER_IDENT) {
+            PyObject *thread = PyLong_FromUnsignedLongLong(rv_thread_ident());
+            if (thread == NULL) {
+                return NULL;
+            }
+            PyObject *const replaced[] = {thread, args[1]};
+            PyObject *result = rv_originals.pthread_kill(module, replaced, 2);
+            Py_DECREF(thread);
+            return result;
+        }
+    }
+    return rv_originals.pthread_kill(module, args, count);
+}
+
 /* While a fiber runs its thread owns the import lock: see keyed.h. */
 PyObject *rv_import_acquire(PyObject *module, PyObject *unused) {
     if (rv_worker_here == NULL) {
@@ -509,6 +543,30 @@ PyObject *rv_import_release(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unu
     }
     Py_RETURN_NONE;
 }
+
+void rv_nudge_import_lock(void) { rv_nudge(&rv_import_lock(PyThreadState_Get())->mutex); }
+
+/* fork takes the import lock in C, which waits natively. In a fiber it is taken here first: the holder may be a fiber of this
+ * very worker. The interpreter then takes it once more. */
+static PyObject *fork_with(PyCFunction original, PyObject *module, PyObject *unused) {
+    if (rv_fiber_here() == NULL || rv_orphaned) {
+        return original(module, unused);
+    }
+    PyObject *none = rv_import_acquire(module, NULL);
+    if (none == NULL) {
+        return NULL;
+    }
+    PyObject *result = original(module, unused);
+    PyObject *error = PyErr_GetRaisedException();
+    /* Also in the child, where it is ours alone. */
+    Py_XDECREF(rv_import_release(module, NULL));
+    PyErr_SetRaisedException(error);
+    return result;
+}
+
+PyObject *rv_fork(PyObject *module, PyObject *unused) { return fork_with(rv_originals.fork, module, unused); }
+
+PyObject *rv_forkpty(PyObject *module, PyObject *unused) { return fork_with(rv_originals.forkpty, module, unused); }
 
 /* Whether a name of the innermost Python frame's module and function says that it gives something back, or keeps books
  * that must stay right. */

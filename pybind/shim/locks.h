@@ -58,14 +58,24 @@ extern struct rv_lock_originals {
     PyCFunction rlock_acquire_restore;
     PyCFunction rlock_at_fork_reinit;
     PyCFunction import_acquire;
+    PyCFunction fork;
+    PyCFunction forkpty;
+    PyCFunction main_ident;
+    PyCFunctionFast pthread_kill;
 } rv_originals;
 
 PyObject *rv_get_ident(PyObject *module, PyObject *unused);
+PyObject *rv_get_main_ident(PyObject *module, PyObject *unused);
+PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *rv_import_acquire(PyObject *module, PyObject *unused);
 PyObject *rv_import_release(PyObject *module, PyObject *unused);
+PyObject *rv_fork(PyObject *module, PyObject *unused);
+PyObject *rv_forkpty(PyObject *module, PyObject *unused);
 
 /* Set in the child of a fork in a fiber, whose worker's runtime is gone: nothing may park there any more. */
 extern int rv_orphaned;
+/* Sets it, in that child. */
+void rv_orphan(void);
 
 /* ../src/locks.rs. Attached; timeouts in nanoseconds, negative for none; they give 1 when it was locked, 0 when time was
  * up, -1 with an exception. `shielded`: not to be cancelled. */
@@ -79,6 +89,7 @@ void rv_unlock_semaphore(void *lock, char *locked);
 void rv_nudge(const void *address);
 
 /* For Rust. */
+void rv_nudge_import_lock(void);
 /* Wakes the first thread that waits for a PyMutex: see ForeignWaiters::wake_one. */
 int rv_wake_thread(uint8_t *byte, int keep);
 /* 1 if it was taken. Never waits. */

@@ -8,6 +8,7 @@ mod engine;
 mod entry;
 mod errors;
 mod fiber;
+mod fork;
 mod functions;
 mod held;
 mod hooks;
@@ -33,5 +34,6 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::stats, module)?)?;
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
+    module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     Ok(())
 }

@@ -63,6 +63,9 @@ mod raw {
         pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
         pub(super) fn rv_install() -> c_int;
+        pub(super) static rv_orphaned: c_int;
+        pub(super) fn rv_orphan();
+        pub(super) fn rv_nudge_import_lock();
         pub(super) fn rv_wake_thread(byte: *mut u8, keep: c_int) -> c_int;
         pub(super) fn rv_try_semaphore(lock: *mut c_void) -> c_int;
         pub(super) fn rv_post_semaphore(lock: *mut c_void);
@@ -117,6 +120,25 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         0 => Ok(()),
         _ => Err(PyErr::fetch(py)),
     }
+}
+
+/// This process was forked in a fiber. Called in the child, which has one thread.
+pub(crate) fn set_orphaned() {
+    // SAFETY: this thread is a worker's, in a fiber, and there is no other.
+    unsafe { raw::rv_orphan() };
+}
+
+/// Whether this process was forked in a fiber.
+#[inline]
+pub(crate) fn is_orphaned() -> bool {
+    // SAFETY: only ever written while there is one thread.
+    unsafe { raw::rv_orphaned != 0 }
+}
+
+/// Has the fibers that wait for the import lock look at it again.
+pub(crate) fn nudge_import_lock() {
+    // SAFETY: called attached.
+    unsafe { raw::rv_nudge_import_lock() };
 }
 
 /// Wakes the first thread that waits for a `PyMutex` in CPython's way: see `ForeignWaiters::wake_one`.
