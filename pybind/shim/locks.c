@@ -181,9 +181,9 @@ int rv_wake_thread(uint8_t *byte, int keep) {
 
 /* ---- semaphores ---- */
 
-int rv_try_semaphore(void *lock) { return PyThread_acquire_lock(lock, NOWAIT_LOCK); }
+int rv_try_semaphore(void *const *lock) { return PyThread_acquire_lock(*lock, NOWAIT_LOCK); }
 
-void rv_post_semaphore(void *lock) { PyThread_release_lock(lock); }
+void rv_post_semaphore(void *const *lock) { PyThread_release_lock(*lock); }
 
 static int semaphore_wait_natively(void *lock, PyTime_t timeout) {
     PyLockStatus status;
@@ -194,8 +194,8 @@ static int semaphore_wait_natively(void *lock, PyTime_t timeout) {
     return status == PY_LOCK_ACQUIRED;
 }
 
-static int semaphore_lock(PyThread_type_lock lock, PyTime_t timeout, int shielded) {
-    if (PyThread_acquire_lock(lock, NOWAIT_LOCK)) {
+static int semaphore_lock(PyThread_type_lock *lock, PyTime_t timeout, int shielded) {
+    if (PyThread_acquire_lock(*lock, NOWAIT_LOCK)) {
         return 1;
     }
     if (timeout == 0) {
@@ -204,7 +204,7 @@ static int semaphore_lock(PyThread_type_lock lock, PyTime_t timeout, int shielde
     if (parks()) {
         return rv_park_for_semaphore(lock, timeout, shielded);
     }
-    return wait_natively(semaphore_wait_natively, lock, timeout);
+    return wait_natively(semaphore_wait_natively, *lock, timeout);
 }
 
 /* ---- _thread.lock ---- */
@@ -251,7 +251,7 @@ static PyObject *semaphore_lock_acquire(PyObject *op, PyObject *args, PyObject *
     if (parse(args, kwargs, &timeout) < 0) {
         return NULL;
     }
-    int locked = semaphore_lock(SEMAPHORE_LOCK(op)->lock, timeout, 0);
+    int locked = semaphore_lock(&SEMAPHORE_LOCK(op)->lock, timeout, 0);
     if (locked > 0) {
         SEMAPHORE_LOCK(op)->locked = 1;
     }
@@ -264,12 +264,12 @@ static PyObject *semaphore_lock_release(PyObject *op, PyObject *Py_UNUSED(unused
         PyErr_SetString(PyExc_RuntimeError, "release unlocked lock");
         return NULL;
     }
-    rv_unlock_semaphore(self->lock, &self->locked);
+    rv_unlock_semaphore(&self->lock, &self->locked);
     Py_RETURN_NONE;
 }
 
 static PyObject *semaphore_lock_reinit(PyObject *op, PyObject *unused) {
-    return lock_reinit(op, unused, SEMAPHORE_LOCK(op)->lock);
+    return lock_reinit(op, unused, &SEMAPHORE_LOCK(op)->lock);
 }
 
 const struct rv_lock_methods rv_semaphore_lock_methods = {
@@ -403,7 +403,7 @@ static PyObject *semaphore_rlock_acquire(PyObject *op, PyObject *args, PyObject 
         self->count++;
         Py_RETURN_TRUE;
     }
-    int locked = semaphore_lock(self->lock, timeout, 0);
+    int locked = semaphore_lock(&self->lock, timeout, 0);
     if (locked > 0) {
         _Py_atomic_store_ullong_relaxed(&self->owner, rv_ident());
         self->count = 1;
@@ -418,7 +418,7 @@ static PyObject *semaphore_rlock_release(PyObject *op, PyObject *Py_UNUSED(unuse
     }
     if (--self->count == 0) {
         _Py_atomic_store_ullong_relaxed(&self->owner, 0);
-        rv_unlock_semaphore(self->lock, NULL);
+        rv_unlock_semaphore(&self->lock, NULL);
     }
     Py_RETURN_NONE;
 }
@@ -441,7 +441,7 @@ static PyObject *semaphore_rlock_release_save(PyObject *op, PyObject *Py_UNUSED(
     Py_ssize_t count = (Py_ssize_t)self->count;
     self->count = 0;
     _Py_atomic_store_ullong_relaxed(&self->owner, 0);
-    rv_unlock_semaphore(self->lock, NULL);
+    rv_unlock_semaphore(&self->lock, NULL);
     return Py_BuildValue("nK", count, owner);
 }
 
@@ -452,7 +452,7 @@ static PyObject *semaphore_rlock_acquire_restore(PyObject *op, PyObject *args) {
     if (rv_worker_here == NULL) {
         return rv_originals.rlock_acquire_restore(op, args);
     }
-    if (parse_state(args, &count, &owner) < 0 || semaphore_lock(self->lock, -1, 1) < 0) {
+    if (parse_state(args, &count, &owner) < 0 || semaphore_lock(&self->lock, -1, 1) < 0) {
         return NULL;
     }
     _Py_atomic_store_ullong_relaxed(&self->owner, owner);
@@ -462,7 +462,7 @@ static PyObject *semaphore_rlock_acquire_restore(PyObject *op, PyObject *args) {
 
 static PyObject *semaphore_rlock_reinit(PyObject *op, PyObject *unused) {
     PyObject *result = rv_originals.rlock_at_fork_reinit(op, unused);
-    rv_nudge(SEMAPHORE_RLOCK(op)->lock);
+    rv_nudge(&SEMAPHORE_RLOCK(op)->lock);
     return result;
 }
 

@@ -80,11 +80,12 @@ void rv_orphan(void);
 /* ../src/locks.rs. Attached; timeouts in nanoseconds, negative for none; they give 1 when it was locked, 0 when time was
  * up, -1 with an exception. `shielded`: not to be cancelled. */
 int rv_park_for_byte(uint8_t *byte, int64_t timeout, int shielded);
-int rv_park_for_semaphore(void *lock, int64_t timeout, int shielded);
+/* By where the object keeps it: _at_fork_reinit replaces it. */
+int rv_park_for_semaphore(void *const *lock, int64_t timeout, int shielded);
 /* Unlocks, with waiters of both kinds looked after; 0 if it was not locked. */
 int rv_unlock_byte(uint8_t *byte);
 /* As PyThread_release_lock; `locked`, if given, is cleared when nobody is handed the lock. */
-void rv_unlock_semaphore(void *lock, char *locked);
+void rv_unlock_semaphore(void *const *lock, char *locked);
 /* Has the fibers that wait for a lock look at it again. */
 void rv_nudge(const void *address);
 
@@ -93,8 +94,8 @@ void rv_nudge_import_lock(void);
 /* Wakes the first thread that waits for a PyMutex: see ForeignWaiters::wake_one. */
 int rv_wake_thread(uint8_t *byte, int keep);
 /* 1 if it was taken. Never waits. */
-int rv_try_semaphore(void *lock);
-void rv_post_semaphore(void *lock);
+int rv_try_semaphore(void *const *lock);
+void rv_post_semaphore(void *const *lock);
 /* Whether the caller is code that must not fail for having been cancelled. */
 int rv_in_bookkeeping(void);
 

@@ -115,7 +115,7 @@ const POST: u32 = 1;
 /// # Safety
 /// In a fiber, attached; the lock stays alive.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn rv_park_for_semaphore(lock: *mut c_void, timeout: i64, shielded: c_int) -> c_int {
+unsafe extern "C" fn rv_park_for_semaphore(lock: *const *mut c_void, timeout: i64, shielded: c_int) -> c_int {
     let deadline = deadline(timeout);
     outcome(cancel::wait_for_lock(shielded != 0, || {
         let mut failures = 0;
@@ -147,7 +147,7 @@ unsafe extern "C" fn rv_park_for_semaphore(lock: *mut c_void, timeout: i64, shie
 /// # Safety
 /// Attached, by the holder; the lock stays alive until this returns, and `locked` with it.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn rv_unlock_semaphore(lock: *mut c_void, locked: *mut c_char) {
+unsafe extern "C" fn rv_unlock_semaphore(lock: *const *mut c_void, locked: *mut c_char) {
     let post = || {
         if !locked.is_null() {
             // SAFETY: by the caller's promise.

@@ -67,8 +67,8 @@ mod raw {
         pub(super) fn rv_orphan();
         pub(super) fn rv_nudge_import_lock();
         pub(super) fn rv_wake_thread(byte: *mut u8, keep: c_int) -> c_int;
-        pub(super) fn rv_try_semaphore(lock: *mut c_void) -> c_int;
-        pub(super) fn rv_post_semaphore(lock: *mut c_void);
+        pub(super) fn rv_try_semaphore(lock: *const *mut c_void) -> c_int;
+        pub(super) fn rv_post_semaphore(lock: *const *mut c_void);
         pub(super) fn rv_in_bookkeeping() -> c_int;
         pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
     }
@@ -151,14 +151,14 @@ pub(crate) fn wake_thread(byte: &AtomicU8, keep: bool) -> bool {
 ///
 /// # Safety
 /// The lock is alive.
-pub(crate) unsafe fn try_semaphore(lock: *mut c_void) -> bool {
+pub(crate) unsafe fn try_semaphore(lock: *const *mut c_void) -> bool {
     // SAFETY: by the caller's promise.
     unsafe { raw::rv_try_semaphore(lock) != 0 }
 }
 
 /// # Safety
 /// The lock is alive, and held.
-pub(crate) unsafe fn post_semaphore(lock: *mut c_void) {
+pub(crate) unsafe fn post_semaphore(lock: *const *mut c_void) {
     // SAFETY: by the caller's promise.
     unsafe { raw::rv_post_semaphore(lock) };
 }
