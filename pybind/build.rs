@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 7] = [
+const SHIM: [&str; 8] = [
+    "buffered.c",
     "call.c",
     "check.c",
     "frame.c",

@@ -167,6 +167,10 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
             return refuse(entry->name);
         }
     }
+    PyObject *io = PyImport_ImportModule("_io");
+    if (io == NULL) {
+        return -1;
+    }
     /* With the world stopped no thread is in the middle of an old release, which would not see fibers that wait. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
     PyInterpreterState *interp = PyInterpreterState_Get();
@@ -191,6 +195,8 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
     /* 3.13 does not let us; but a collection does the same, before the first fiber waits. */
     PyGC_Collect();
 #endif
+    rv_guard_buffered(io);
+    Py_DECREF(io);
     return 0;
 }
 

@@ -89,6 +89,13 @@ void rv_unlock_semaphore(void *const *lock, char *locked);
 /* Has the fibers that wait for a lock look at it again. */
 void rv_nudge(const void *address);
 
+/* ../src/guards.rs. Enters an object: 1; 0 if the caller is inside already; -1 with an exception. */
+int rv_enter(const void *object, unsigned long long ident, int in_fiber);
+void rv_leave(const void *object);
+
+/* buffered.c: part of rv_install. */
+void rv_guard_buffered(PyObject *io);
+
 /* For Rust. */
 void rv_nudge_import_lock(void);
 /* Wakes the first thread that waits for a PyMutex: see ForeignWaiters::wake_one. */

@@ -10,6 +10,7 @@ mod errors;
 mod fiber;
 mod fork;
 mod functions;
+mod guards;
 mod held;
 mod hooks;
 mod locks;

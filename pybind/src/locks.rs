@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 static LOT: AtomicPtr<Lot> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Where fibers of this process wait; made when the first one does.
-fn lot() -> &'static Lot {
+pub(crate) fn lot() -> &'static Lot {
     let mut lot = LOT.load(Ordering::Acquire);
     if lot.is_null() {
         let made = Box::into_raw(Box::new(Lot::new()));
@@ -58,7 +58,7 @@ fn deadline(timeout: i64) -> Option<Instant> {
     Instant::now().checked_add(Duration::from_nanos(timeout))
 }
 
-fn outcome(waited: PyResult<bool>) -> c_int {
+pub(crate) fn outcome(waited: PyResult<bool>) -> c_int {
     match waited {
         Ok(locked) => c_int::from(locked),
         Err(error) => {
