@@ -6,7 +6,7 @@
 
 #define VK (METH_VARARGS | METH_KEYWORDS)
 
-enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE, POSIX_MODULE, SIGNAL_MODULE };
+enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE, POSIX_MODULE, SIGNAL_MODULE, SYS_MODULE };
 
 struct replacement {
     enum place place;
@@ -149,12 +149,18 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
         {THREAD_MODULE, "_get_main_thread_ident", METH_NOARGS, 1, rv_get_main_ident, &o->main_ident, NULL},
         {SIGNAL_MODULE, "pthread_kill", METH_FASTCALL, 1, (PyCFunction)(void (*)(void))rv_pthread_kill,
          (PyCFunction *)(void *)&o->pthread_kill, NULL},
+        {SYS_MODULE, "_current_frames", METH_NOARGS, 1, rv_current_frames, &o->current_frames, NULL},
         {IMP_MODULE, "acquire_lock", METH_NOARGS, 0, rv_import_acquire, &o->import_acquire, NULL},
         {IMP_MODULE, "release_lock", METH_NOARGS, 0, rv_import_release, NULL, NULL},
         {POSIX_MODULE, "fork", METH_NOARGS, 1, rv_fork, &o->fork, NULL},
         {POSIX_MODULE, "forkpty", METH_NOARGS, 1, rv_forkpty, &o->forkpty, NULL},
     };
-    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp, posix, signal};
+    /* Borrowed. */
+    PyObject *sys = PyImport_AddModule("sys");
+    if (sys == NULL) {
+        return -1;
+    }
+    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp, posix, signal, sys};
     const size_t size = sizeof table / sizeof table[0];
     for (size_t i = 0; i < size; i++) {
         struct replacement *entry = &table[i];

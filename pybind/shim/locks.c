@@ -487,6 +487,27 @@ PyObject *rv_get_main_ident(PyObject *module, PyObject *unused) {
     return rv_orphaned ? PyLong_FromUnsignedLongLong(orphan_ident) : rv_originals.main_ident(module, unused);
 }
 
+/* With the fiber that asks under its own ident, and without the anchors, which are no threads. */
+PyObject *rv_current_frames(PyObject *module, PyObject *unused) {
+    PyObject *frames = rv_originals.current_frames(module, unused);
+    struct rv_fiber *f = rv_fiber_here();
+    if (frames == NULL) {
+        return NULL;
+    }
+    PyObject *anchors = PyLong_FromLong(0);
+    PyObject *ident = PyLong_FromUnsignedLongLong(rv_ident());
+    PyObject *frame = (PyObject *)PyThreadState_GetFrame(PyThreadState_Get());
+    int failed = anchors == NULL || ident == NULL || PyDict_Pop(frames, anchors, NULL) < 0 ||
+                 (f != NULL && frame != NULL && PyDict_SetItem(frames, ident, frame) < 0);
+    Py_XDECREF(anchors);
+    Py_XDECREF(ident);
+    Py_XDECREF(frame);
+    if (failed) {
+        Py_CLEAR(frames);
+    }
+    return frames;
+}
+
 /* The ident of a fiber is no pthread_t, which is an address that the C library looks behind. */
 PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     if (count == 2 && PyLong_Check(args[0])) {

@@ -174,10 +174,14 @@ WARNINGS = """
     first = roving.spawn(warn, "first")
     while not shown:
         time.sleep(0.001)
+    # A thread: fibers of the same worker would be let in, as if they were the first.
+    thread = threading.Thread(target=warn, args=("thread",), daemon=True)
+    thread.start()
+    thread.join(10)
     others = [roving.spawn(warn, f"other {n}") for n in range(20)]
     for fiber in [first, *others]:
         fiber.join(10)
-    assert len(shown) == 21
+    assert len(shown) == 22
     print("ok", flush=True)
     import os
     os._exit(0)
