@@ -26,6 +26,8 @@
 #include <internal/pycore_runtime.h>
 #include <internal/pycore_tstate.h>
 
+#include <pthread.h>
+
 #if PY_VERSION_HEX >= 0x030E0000
 #include "fields_3_14.h"
 #else
@@ -47,6 +49,7 @@
 #define RV_FAULT_THREADING_LOCAL 16u
 /* Not a protection of a switch: the shim takes itself for one built for another version. */
 #define RV_FAULT_VERSION 32u
+#define RV_FAULT_WARNINGS_LOCK 64u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -70,6 +73,10 @@ struct rv_saved {
  * Law: touched by the fiber's worker alone, attached; by the collector, while it has stopped that worker. */
 struct rv_fiber {
     struct rv_worker *worker;
+    /* What get_ident gives in it: RV_FIBER_IDENT and its number. */
+    unsigned long long ident;
+    /* How many times it held the lock of the C part of `warnings` when it left its stack. */
+    size_t warnings_level;
     /* Its object, borrowed from the Rust side, which holds it until the fiber has ended. */
     PyObject *object;
     uintptr_t stack_low;
@@ -89,6 +96,8 @@ struct rv_fiber {
 /* A worker thread. Law: its own thread's, except for `tstate`'s atomics. */
 struct rv_worker {
     PyThreadState *tstate;
+    /* What CPython knows its thread by. */
+    unsigned long long thread;
     struct rv_fiber *running;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
@@ -105,6 +114,9 @@ void rv_set_faults(unsigned faults);
 
 /* check.c: NULL, or why this interpreter is not the one the shim was built for. */
 const char *rv_check(void);
+
+/* install.c: puts the methods of locks.c in place, once; -1 with an exception set. */
+int rv_install(void);
 
 /* frame.c */
 /* Makes the frame object that every walk of a fiber's frames ends at; -1 with an exception set. Attached. */
@@ -143,7 +155,8 @@ int rv_is_attached(void);
 
 /* switch.c: a switch, on the worker's base stack unless said otherwise. */
 /* Makes a fiber in `room` and loads its state. */
-struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high);
+struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high,
+                                unsigned long long number);
 void rv_fiber_resume(struct rv_fiber *f);
 /* On the fiber's own stack, after each resume. */
 void rv_fiber_resumed(struct rv_fiber *f);
@@ -163,6 +176,25 @@ void rv_finish(struct rv_fiber *f, PyObject *object);
 int rv_context_copy(PyObject **copy);
 /* A tuple of so many objects. */
 PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
+
+/* The bit that tells the ident of a fiber from that of a thread, which is an address. Not the sign of a long. */
+#define RV_FIBER_IDENT (1ULL << 62)
+
+extern __thread struct rv_worker *rv_worker_here __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline struct rv_fiber *rv_fiber_here(void) {
+    struct rv_worker *w = rv_worker_here;
+    return w == NULL ? NULL : w->running;
+}
+
+/* What CPython knows the calling thread by. */
+static inline unsigned long long rv_thread_ident(void) { return (unsigned long long)(uintptr_t)pthread_self(); }
+
+/* The ident of the fiber or thread that runs here. */
+static inline unsigned long long rv_ident(void) {
+    struct rv_fiber *f = rv_fiber_here();
+    return f == NULL ? rv_thread_ident() : f->ident;
+}
 
 static inline _PyStackChunk *rv_root_chunk(struct rv_fiber *f) {
     return (_PyStackChunk *)(((uintptr_t)(f + 1) + 15) & ~(uintptr_t)15);

@@ -5,14 +5,12 @@
 #include <unistd.h>
 
 /* A dlopened library has room for a few bytes of static thread-local storage, and this is read at every call. */
-static __thread struct rv_worker *this_worker __attribute__((tls_model("initial-exec")));
+__thread struct rv_worker *rv_worker_here __attribute__((tls_model("initial-exec")));
+#define this_worker rv_worker_here
 
 struct rv_worker *rv_this_worker(void) { return this_worker; }
 
-struct rv_fiber *rv_current(void) {
-    struct rv_worker *w = this_worker;
-    return w == NULL ? NULL : w->running;
-}
+struct rv_fiber *rv_current(void) { return rv_fiber_here(); }
 
 PyObject *rv_current_object(void) {
     struct rv_fiber *f = rv_current();
@@ -70,6 +68,7 @@ int rv_worker_start(void) {
         return -1;
     }
 #endif
+    w->thread = rv_thread_ident();
     rv_save_all(&w->base, w->tstate);
     this_worker = w;
     return 0;

@@ -1,6 +1,7 @@
 //! The one runtime of a process: started at the first spawn, stopped when the interpreter exits.
 
 use crate::errors::Cancelled;
+use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
 use crate::shim::{self, RvWorker};
 use pyo3::exceptions::PyRuntimeError;
@@ -8,7 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use roving_runtime::{DropPolicy, Handle, Runtime};
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -26,13 +27,40 @@ struct Engine {
     runtime: Mutex<Option<Runtime>>,
 }
 
-static ENGINE: OnceLock<Engine> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
-static STOPPING: AtomicBool = AtomicBool::new(false);
-/// Whether this process is a child of the one the runtime was started in, and so has no workers.
-static FORKED: AtomicBool = AtomicBool::new(false);
-/// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
-static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+/// What there is once in a process. A child of a fork begins with one of its own.
+struct Process {
+    engine: OnceLock<Engine>,
+    starting: Mutex<()>,
+    stopping: AtomicBool,
+    /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
+    workers: Mutex<Vec<Worker>>,
+}
+
+impl Process {
+    const fn new() -> Self {
+        Self {
+            engine: OnceLock::new(),
+            starting: Mutex::new(()),
+            stopping: AtomicBool::new(false),
+            workers: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+static FIRST: Process = Process::new();
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const FIRST).cast_mut());
+
+#[inline]
+fn process() -> &'static Process {
+    // Relaxed: only changed in a child that has one thread yet.
+    // SAFETY: never freed.
+    unsafe { &*PROCESS.load(Ordering::Relaxed) }
+}
+
+/// Forgets the parent's runtime. Called in the child of a fork, which has one thread and none of the others' locks.
+pub(crate) fn forget() {
+    PROCESS.store(Box::into_raw(Box::new(Process::new())), Ordering::Relaxed);
+}
 
 #[derive(Clone, Copy)]
 struct Worker {
@@ -53,37 +81,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Where to spawn; starts the runtime at the first call.
 #[inline]
 pub(crate) fn handle(py: Python<'_>) -> PyResult<&'static Handle> {
-    match ENGINE.get() {
-        Some(_) if FORKED.load(Ordering::Relaxed) => Err(forked()),
+    match process().engine.get() {
         Some(engine) => Ok(&engine.handle),
         None => start(py, None).map(|engine| &engine.handle),
     }
 }
 
-#[cold]
-fn forked() -> PyErr {
-    PyRuntimeError::new_err(
-        "cannot spawn: this process was forked from one whose fibers were running; start it anew instead \
-         (subprocess, or multiprocessing with spawn or forkserver)",
-    )
-}
-
 /// The runtime's handle, if it has been started.
 pub(crate) fn started() -> Option<&'static Handle> {
-    ENGINE.get().map(|engine| &engine.handle)
+    process().engine.get().map(|engine| &engine.handle)
 }
 
 /// Whether the interpreter is on its way out.
 pub(crate) fn is_stopping() -> bool {
-    STOPPING.load(Ordering::Relaxed)
+    process().stopping.load(Ordering::Relaxed)
 }
 
 /// Starts the runtime with so many workers, unless it runs with as many already.
 pub(crate) fn start_with(py: Python<'_>, workers: usize) -> PyResult<()> {
-    if FORKED.load(Ordering::Relaxed) {
-        return Err(forked());
-    }
-    let engine = match ENGINE.get() {
+    let engine = match process().engine.get() {
         Some(engine) => engine,
         None => start(py, Some(workers))?,
     };
@@ -99,17 +115,22 @@ pub(crate) fn start_with(py: Python<'_>, workers: usize) -> PyResult<()> {
 
 #[cold]
 fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
+    if fork::is_orphan() {
+        return Err(fork::orphaned("spawn"));
+    }
     if is_stopping() {
         return Err(PyRuntimeError::new_err(
             "cannot spawn: the interpreter is exiting",
         ));
     }
+    shim::install(py)?;
+    fork::watch(py)?;
     // With a GIL two workers would only wait for one another.
     let gil = has_gil(py)?;
     let workers = if gil { Some(1) } else { workers };
     py.detach(|| {
-        let _starting = lock(&STARTING);
-        if ENGINE.get().is_some() {
+        let _starting = lock(&process().starting);
+        if process().engine.get().is_some() {
             return Ok(());
         }
         let mut builder = Runtime::builder().embedder_area(ROOM);
@@ -121,14 +142,12 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
             builder = builder.workers(workers);
         }
         let runtime = builder.hooks(PythonHooks).build()?;
-        // SAFETY: the handler makes one atomic store, which is safe in a child of many threads.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         let engine = Engine {
             handle: runtime.handle().clone(),
             workers: runtime.handle().metrics().workers.len(),
             runtime: Mutex::new(Some(runtime)),
         };
-        if ENGINE.set(engine).is_err() {
+        if process().engine.set(engine).is_err() {
             unreachable!("starting is under a lock");
         }
         Ok::<_, roving_runtime::BuildError>(())
@@ -137,11 +156,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     // More than once if several threads came here at once: stopping again does nothing.
     let stop = py.import("roving._roving")?.getattr("_stop")?;
     py.import("atexit")?.call_method1("register", (stop,))?;
-    Ok(ENGINE.get().expect("it has just been started"))
-}
-
-extern "C" fn in_child() {
-    FORKED.store(true, Ordering::Relaxed);
+    Ok(process().engine.get().expect("it has just been started"))
 }
 
 fn has_gil(py: Python<'_>) -> PyResult<bool> {
@@ -153,7 +168,7 @@ pub(crate) fn worker_started(index: usize) {
     // SAFETY: asks which thread this is.
     let thread = unsafe { ffi::PyThread_get_thread_ident() };
     let record = shim::this_worker();
-    lock(&WORKERS).push(Worker {
+    lock(&process().workers).push(Worker {
         index,
         thread,
         record,
@@ -162,12 +177,12 @@ pub(crate) fn worker_started(index: usize) {
 
 /// A worker's thread ends. Called on it, attached.
 pub(crate) fn worker_stopped(index: usize) {
-    lock(&WORKERS).retain(|worker| worker.index != index);
+    lock(&process().workers).retain(|worker| worker.index != index);
 }
 
 /// Whether somebody who stops the world holds a worker up. Called by the monitor.
 pub(crate) fn is_suspended(index: usize) -> bool {
-    let workers = lock(&WORKERS);
+    let workers = lock(&process().workers);
     let found = workers.iter().find(|worker| worker.index == index);
     // SAFETY: it stands in the list, whose lock we hold.
     found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
@@ -179,11 +194,10 @@ pub(crate) fn is_suspended(index: usize) -> bool {
 /// cannot be interrupted is left behind, and stops for good when it next needs the interpreter.
 #[pyfunction(name = "_stop")]
 pub(crate) fn stop(py: Python<'_>) {
-    let Some(engine) = ENGINE.get() else { return };
-    if FORKED.load(Ordering::Relaxed) {
+    let Some(engine) = process().engine.get() else {
         return;
-    }
-    STOPPING.store(true, Ordering::Relaxed);
+    };
+    process().stopping.store(true, Ordering::Relaxed);
     let Some(runtime) = lock(&engine.runtime).take() else {
         return;
     };
@@ -230,7 +244,7 @@ fn busy(handle: &Handle) -> Vec<(usize, u64)> {
 
 /// Raises Cancelled in whatever Python code a worker runs.
 fn interrupt(py: Python<'_>, worker: usize) {
-    let workers = lock(&WORKERS);
+    let workers = lock(&process().workers);
     let found = workers.iter().find(|found| found.index == worker).copied();
     drop(workers);
     if let Some(Worker { thread, .. }) = found {

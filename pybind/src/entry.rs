@@ -3,7 +3,7 @@
 
 use crate::fiber::{self, Fiber};
 use crate::wait::{self, Place};
-use crate::{cancel, shim};
+use crate::{cancel, fork, shim};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -100,6 +100,9 @@ unsafe extern "C" fn yield_now(
             )));
         }
         if shim::current().is_some() {
+            if fork::is_orphan() {
+                return Err(fork::orphaned("yield"));
+            }
             roving_runtime::yield_now();
             if roving_runtime::checkpoint().is_err() {
                 cancel::wait(roving_runtime::checkpoint)?;

@@ -7,7 +7,7 @@
 
 use crate::errors::{self, Cancelled, FiberCancelled};
 use crate::held::Held;
-use crate::{engine, shim, timeout, wait};
+use crate::{engine, fork, shim, timeout, wait};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -52,6 +52,8 @@ enum Outcome {
 pub(crate) struct Fiber {
     handle: UnsafeCell<Option<JoinHandle<()>>>,
     flags: AtomicU8,
+    /// The process it runs in: see `fork`.
+    generation: u32,
     call: UnsafeCell<Option<Call>>,
     outcome: UnsafeCell<Outcome>,
 }
@@ -81,6 +83,9 @@ impl Task {
         let context = call.context.map_or(std::ptr::null_mut(), Held::into_ptr);
         // SAFETY: this is the fiber's stack, attached; `call` and `self` keep all of them alive.
         let result = unsafe { shim::call(record, object, call.function.as_ptr(), args, names, context) };
+        if fork::is_orphan() {
+            fork::finish(result);
+        }
         let outcome = match result {
             // SAFETY: attached, and the call gives us its result.
             Ok(value) => unsafe { Held::from_owned(value) }.map_or(Outcome::Missing, Outcome::Returned),
@@ -190,6 +195,7 @@ impl Fiber {
                 "a fiber cannot join itself: it would wait for ever",
             ));
         }
+        fork::check(self.generation)?;
         wait::join(py, handle, deadline)
     }
 
@@ -397,6 +403,7 @@ pub(crate) unsafe fn spawn(
     let fiber = Fiber {
         handle: UnsafeCell::new(None),
         flags: AtomicU8::new(0),
+        generation: fork::generation(),
         call: UnsafeCell::new(Some(Call {
             // SAFETY: attached; a live object, counted here.
             function: unsafe { Held::from_borrowed(function) },

@@ -8,9 +8,12 @@ mod engine;
 mod entry;
 mod errors;
 mod fiber;
+mod fork;
 mod functions;
+mod guards;
 mod held;
 mod hooks;
+mod locks;
 mod shim;
 mod timeout;
 mod wait;
@@ -32,5 +35,6 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::stats, module)?)?;
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
+    module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     Ok(())
 }

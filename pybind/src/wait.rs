@@ -1,6 +1,6 @@
 //! Blocking: a fiber parks, a plain thread waits detached and looks after signals.
 
-use crate::{cancel, shim};
+use crate::{cancel, fork, shim};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use roving_runtime::JoinHandle;
@@ -18,6 +18,9 @@ pub(crate) enum Place {
 /// Where the caller is, if it may wait there.
 pub(crate) fn place() -> PyResult<Place> {
     if shim::current().is_some() {
+        if fork::is_orphan() {
+            return Err(fork::orphaned("wait"));
+        }
         return Ok(Place::Fiber);
     }
     if shim::is_worker() {
