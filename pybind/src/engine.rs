@@ -123,6 +123,11 @@ pub(crate) fn worker_stopped(worker: usize) {
     lock(&THREADS).retain(|&(index, _)| index != worker);
 }
 
+/// Whether the thread that Python knows by this number is a worker.
+pub(crate) fn is_worker_thread(thread: u64) -> bool {
+    lock(&THREADS).iter().any(|&(_, worker)| worker as u64 == thread)
+}
+
 /// Stop the runtime: called by atexit, and of no use to anybody else.
 ///
 /// Fibers are cancelled, and have a moment to clean up. What then still runs Python code is interrupted; what

@@ -3,7 +3,7 @@
 
 use crate::fiber::{self, Fiber};
 use crate::wait::{self, Place};
-use crate::{cancel, shim};
+use crate::shim;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -94,9 +94,7 @@ unsafe extern "C" fn yield_now(_module: *mut ffi::PyObject, _: *mut ffi::PyObjec
     guarded(|py| {
         if shim::current().is_some() {
             roving_runtime::yield_now();
-            if roving_runtime::checkpoint().is_err() {
-                cancel::wait(roving_runtime::checkpoint)?;
-            }
+            wait::checkpoint(py)?;
         } else {
             yield_thread(py)?;
         }
@@ -111,7 +109,8 @@ fn yield_thread(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     };
     py.detach(std::thread::yield_now);
-    py.check_signals()
+    py.check_signals()?;
+    wait::checkpoint(py)
 }
 
 /// Starts a fiber from Rust.
@@ -126,4 +125,24 @@ pub(crate) fn spawn_with(
     let count = all.len() as ffi::Py_ssize_t;
     // SAFETY: the tuple keeps the arguments alive; there are no names.
     unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut()) }
+}
+
+/// Starts a fiber from Rust, with arguments by name too.
+pub(crate) fn spawn_named(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, pyo3::types::PyTuple>,
+    kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+) -> PyResult<Py<Fiber>> {
+    let Some(kwargs) = kwargs else {
+        return spawn_with(py, function, args);
+    };
+    let mut all: Vec<_> = std::iter::once(function.clone()).chain(args.iter()).collect();
+    let count = all.len() as ffi::Py_ssize_t;
+    let (names, values): (Vec<_>, Vec<_>) = kwargs.iter().unzip();
+    all.extend(values);
+    let names = pyo3::types::PyTuple::new(py, names)?;
+    let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
+    // SAFETY: `all` keeps the arguments alive, and `names` has one for each of the last.
+    unsafe { fiber::spawn(py, pointers.as_ptr(), count, names.as_ptr()) }
 }

@@ -1,7 +1,7 @@
 //! The module's functions.
 
 use crate::wait::{self, Place};
-use crate::{cancel, engine, entry, shim, timeout};
+use crate::{engine, entry, shim, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -13,10 +13,19 @@ use std::time::Duration;
 #[pyo3(signature = (seconds, /))]
 pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
     let duration = timeout::duration(seconds, "seconds")?.unwrap_or(Duration::MAX);
-    match wait::place()? {
-        Place::Fiber => cancel::wait(|| roving_runtime::sleep(duration)),
-        Place::Thread => py.import("time")?.call_method1("sleep", (seconds,)).map(drop),
+    wait::sleep(py, duration)
+}
+
+/// Raise Cancelled if this fiber, or the block it is in, has been cancelled or is out of time; else do nothing.
+///
+/// For long calculations, which wait nowhere.
+#[pyfunction]
+pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
+    wait::checkpoint(py)?;
+    if matches!(wait::place()?, Place::Thread) {
+        py.check_signals()?;
     }
+    Ok(())
 }
 
 /// The fiber that runs here; None in a plain thread.

@@ -4,6 +4,8 @@
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
 mod cancel;
+mod config;
+mod deadlock;
 mod engine;
 mod entry;
 mod errors;
@@ -11,6 +13,7 @@ mod fiber;
 mod functions;
 mod held;
 mod hooks;
+mod scope;
 mod shim;
 mod timeout;
 mod wait;
@@ -23,9 +26,21 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     shim::check(py)?;
     module.add_class::<fiber::Fiber>()?;
     module.add_class::<errors::UnjoinedFailure>()?;
+    module.add_class::<scope::children::Scope>()?;
+    module.add_class::<scope::timeout::Timeout>()?;
+    module.add_class::<scope::shield::Shield>()?;
+    module.add("Closed", py.get_type::<errors::Closed>())?;
+    module.add("Deadlock", py.get_type::<errors::Deadlock>())?;
+    module.add("RovingInternalError", py.get_type::<errors::RovingInternalError>())?;
+    module.add("WouldBlock", py.get_type::<errors::WouldBlock>())?;
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
     entry::add_to(module)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::move_on_after, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::children::scope, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::shield::shield, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::timeout, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;
