@@ -74,10 +74,6 @@ impl Scope {
             self.host.interrupt();
         }
     }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire)
-    }
 }
 
 /// See the module's documentation.
@@ -291,7 +287,7 @@ pub(crate) fn cancelled_in<'py>(exception: &Bound<'py, PyAny>) -> Option<Bound<'
 pub(crate) struct Entered {
     pub(crate) scope: Arc<Scope>,
     /// The exception whose address the scope knows.
-    pub(crate) met: Option<Py<PyAny>>,
+    _met: Option<Py<PyAny>>,
 }
 
 /// Enters a scope.
@@ -308,7 +304,7 @@ pub(crate) fn enter(py: Python<'_>, deadline: Option<Instant>, shield: bool) -> 
     here(|account, _| account.with(|scopes| scopes.push(Arc::clone(&scope))));
     Entered {
         scope,
-        met: met.map(Bound::unbind),
+        _met: met.map(Bound::unbind),
     }
 }
 

@@ -4,6 +4,7 @@
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
 mod cancel;
+mod channel;
 mod config;
 mod deadlock;
 mod engine;
@@ -15,6 +16,7 @@ mod held;
 mod hooks;
 mod scope;
 mod shim;
+mod sync;
 mod timeout;
 mod wait;
 
@@ -26,6 +28,15 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     shim::check(py)?;
     module.add_class::<fiber::Fiber>()?;
     module.add_class::<errors::UnjoinedFailure>()?;
+    module.add_class::<channel::Channel>()?;
+    module.add_class::<channel::RecvOp>()?;
+    module.add_class::<channel::SendOp>()?;
+    module.add_class::<sync::condition::Condition>()?;
+    module.add_class::<sync::event::Event>()?;
+    module.add_class::<sync::lock::Lock>()?;
+    module.add_class::<sync::rlock::RLock>()?;
+    module.add_class::<sync::semaphore::BoundedSemaphore>()?;
+    module.add_class::<sync::semaphore::Semaphore>()?;
     module.add_class::<scope::children::Scope>()?;
     module.add_class::<scope::timeout::Timeout>()?;
     module.add_class::<scope::shield::Shield>()?;
@@ -36,6 +47,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
     entry::add_to(module)?;
+    module.add_function(wrap_pyfunction!(channel::select::select, module)?)?;
     module.add_function(wrap_pyfunction!(scope::timeout::move_on_after, module)?)?;
     module.add_function(wrap_pyfunction!(scope::children::scope, module)?)?;
     module.add_function(wrap_pyfunction!(scope::shield::shield, module)?)?;

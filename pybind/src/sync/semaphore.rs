@@ -142,7 +142,7 @@ pub(crate) struct BoundedSemaphore;
 impl BoundedSemaphore {
     #[new]
     #[pyo3(signature = (value=1))]
-    fn new(value: isize) -> PyResult<(Self, Semaphore)> {
-        Ok((Self, Semaphore::with(value, true)?))
+    fn new(value: isize) -> PyResult<PyClassInitializer<Self>> {
+        Ok(PyClassInitializer::from(Semaphore::with(value, true)?).add_subclass(Self))
     }
 }
