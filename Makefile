@@ -13,6 +13,11 @@ venv := .venv/bin
 # Runs tests picked by name, but fails where there are none: no check may pass by having nothing to do.
 run_some = { $(1) --list | grep ': test$$' >/dev/null || { echo "no such tests" >&2; exit 1; }; }; $(1)
 
+# PyO3 and the shim are built for this interpreter.
+export PYO3_PYTHON := $(CURDIR)/$(venv)/python
+# Newer and older interpreters than PyO3 knows; the shim checks for itself.
+export UNSAFE_PYO3_SKIP_VERSION_CHECK := 1
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +34,17 @@ toolchain:
 demo: toolchain ## run what roving can do at present: many fibers on a few workers, in Rust
 	cargo run --release -p roving-runtime --example demo
 
+.PHONY: python
+python: setup ## build the Python package into .venv
+	scripts/build-python $(venv)/python
+
+# The build of the Python package whose protections tests take away.
+.PHONY: faulty
+faulty: setup
+	scripts/build-python $(venv)/python --faulty
+
 .PHONY: test
-test: setup ## run all tests that are quick: Rust, layering, Python
+test: setup faulty python ## run all tests that are quick: Rust, layering, Python
 	cargo test --workspace
 	$(venv)/python -m pytest
 
@@ -46,7 +60,7 @@ lint: setup ## check format, lints, documentation and types, as CI does
 	$(venv)/ruff check
 	$(venv)/ruff format --check
 	$(venv)/mypy
-	$(venv)/shellcheck --external-sources --check-sourced scripts/setup scripts/test-all .ci/run
+	$(venv)/shellcheck --external-sources --check-sourced scripts/setup scripts/build-python scripts/test-all .ci/run
 
 # A target folder of its own: other RUSTFLAGS in the same one would rebuild everything at each change.
 .PHONY: loom

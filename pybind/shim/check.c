@@ -46,7 +46,8 @@ static const char *probe(void) {
 
 const char *rv_check(void) {
     /* First the symbol that all versions have: what follows may lie elsewhere in another one. */
-    SAME("the version", PY_VERSION_HEX >> 16, Py_Version >> 16);
+    unsigned long built = RV_FAULTY(RV_FAULT_VERSION) ? PY_VERSION_HEX + 0x10000 : PY_VERSION_HEX;
+    SAME("the version", built >> 16, Py_Version >> 16);
     const struct _Py_DebugOffsets *here = &_PyRuntime.debug_offsets;
     if (memcmp(here->cookie, "xdebugpy", 8) != 0) {
         return complain("the cookie of _PyRuntime", 1, 0);

@@ -45,6 +45,8 @@
 #define RV_FAULT_CRITICAL_SECTIONS 4u
 #define RV_FAULT_C_STACK_LIMITS 8u
 #define RV_FAULT_THREADING_LOCAL 16u
+/* Not a protection of a switch: the shim takes itself for one built for another version. */
+#define RV_FAULT_VERSION 32u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -124,6 +126,8 @@ void rv_worker_turn(void);
 void rv_worker_rebase(void);
 /* The calling thread's worker, or NULL. */
 struct rv_worker *rv_this_worker(void);
+/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
+int rv_worker_is_suspended(struct rv_worker *worker);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */

@@ -62,6 +62,10 @@ static inline void rv_load(const struct rv_saved *s, PyThreadState *ts) {
         RV_AT_impl(ts)->c_stack_soft_limit = kept.c_stack_soft_limit;
         RV_AT_impl(ts)->c_stack_hard_limit = kept.c_stack_hard_limit;
     }
+#else
+    if (RV_FAULTY(RV_FAULT_C_STACK_LIMITS)) {
+        ts->c_recursion_remaining = kept.c_recursion_remaining;
+    }
 #endif
 #endif
 }

@@ -104,4 +104,13 @@ void rv_worker_turn(void) {
     }
 }
 
+int rv_worker_is_suspended(struct rv_worker *w) {
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_int_relaxed(&w->tstate->state) == _Py_THREAD_SUSPENDED;
+#else
+    (void)w;
+    return 0;
+#endif
+}
+
 void rv_worker_rebase(void) { rv_save_all(&this_worker->base, this_worker->tstate); }

@@ -2,6 +2,7 @@
 
 use crate::errors::Cancelled;
 use crate::hooks::{PythonHooks, ROOM};
+use crate::shim::{self, RvWorker};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -28,8 +29,19 @@ struct Engine {
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
 static STOPPING: AtomicBool = AtomicBool::new(false);
-/// The threads of the workers there are: index, and the number Python knows them by.
-static THREADS: Mutex<Vec<(usize, c_ulong)>> = Mutex::new(Vec::new());
+/// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
+static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+
+#[derive(Clone, Copy)]
+struct Worker {
+    index: usize,
+    /// The number Python knows its thread by.
+    thread: c_ulong,
+    record: *mut RvWorker,
+}
+
+// SAFETY: the record is only looked at under the lock of the list, by functions that any thread may call.
+unsafe impl Send for Worker {}
 
 /// None of these locks is held across a call into Python.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,13 +91,18 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
         ));
     }
     // With a GIL two workers would only wait for one another.
-    let workers = if has_gil(py)? { Some(1) } else { workers };
+    let gil = has_gil(py)?;
+    let workers = if gil { Some(1) } else { workers };
     py.detach(|| {
         let _starting = lock(&STARTING);
         if ENGINE.get().is_some() {
             return Ok(());
         }
         let mut builder = Runtime::builder().embedder_area(ROOM);
+        if gil {
+            // A worker that waits for the GIL looks like one that sits in a blocking call.
+            builder = builder.max_spares(0);
+        }
         if let Some(workers) = workers {
             builder = builder.workers(workers);
         }
@@ -112,15 +129,28 @@ fn has_gil(py: Python<'_>) -> PyResult<bool> {
 }
 
 /// A worker's thread has begun. Called on it, attached.
-pub(crate) fn worker_started(worker: usize) {
+pub(crate) fn worker_started(index: usize) {
     // SAFETY: asks which thread this is.
     let thread = unsafe { ffi::PyThread_get_thread_ident() };
-    lock(&THREADS).push((worker, thread));
+    let record = shim::this_worker();
+    lock(&WORKERS).push(Worker {
+        index,
+        thread,
+        record,
+    });
 }
 
 /// A worker's thread ends. Called on it, attached.
-pub(crate) fn worker_stopped(worker: usize) {
-    lock(&THREADS).retain(|&(index, _)| index != worker);
+pub(crate) fn worker_stopped(index: usize) {
+    lock(&WORKERS).retain(|worker| worker.index != index);
+}
+
+/// Whether somebody who stops the world holds a worker up. Called by the monitor.
+pub(crate) fn is_suspended(index: usize) -> bool {
+    let workers = lock(&WORKERS);
+    let found = workers.iter().find(|worker| worker.index == index);
+    // SAFETY: it stands in the list, whose lock we hold.
+    found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
 }
 
 /// Whether the thread that Python knows by this number is a worker.
@@ -182,11 +212,10 @@ fn busy(handle: &Handle) -> Vec<(usize, u64)> {
 
 /// Raises Cancelled in whatever Python code a worker runs.
 fn interrupt(py: Python<'_>, worker: usize) {
-    let found = lock(&THREADS)
-        .iter()
-        .find(|&&(index, _)| index == worker)
-        .copied();
-    if let Some((_, thread)) = found {
+    let workers = lock(&WORKERS);
+    let found = workers.iter().find(|found| found.index == worker).copied();
+    drop(workers);
+    if let Some(Worker { thread, .. }) = found {
         let cancelled = py.get_type::<Cancelled>();
         // SAFETY: attached; a thread that is gone is not found.
         unsafe { ffi::PyThreadState_SetAsyncExc(thread as _, cancelled.as_ptr()) };

@@ -15,6 +15,7 @@ use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 use pyo3::{PyTraverseError, PyVisit};
 use roving_runtime::JoinHandle;
 use std::cell::UnsafeCell;
@@ -129,8 +130,10 @@ impl Fiber {
     /// # Safety
     /// `object` is a live `Fiber`, for as long as the result is used.
     pub(crate) unsafe fn of<'a>(object: *mut ffi::PyObject) -> &'a Self {
+        // SAFETY: only names a lifetime: nothing below touches a count.
+        let py = unsafe { Python::assume_attached() };
         // SAFETY: live by the caller's promise, and never dropped here.
-        let object = unsafe { Borrowed::from_ptr(Python::assume_attached(), object) };
+        let object = unsafe { Borrowed::from_ptr(py, object) };
         // SAFETY: a `Fiber` by the caller's promise.
         let fiber: *const Self = unsafe { object.cast_unchecked::<Self>() }.get();
         // SAFETY: a frozen class's value lives as long as its object.
@@ -364,6 +367,13 @@ impl Fiber {
         self.handle().name()
     }
 
+    /// Fiber[int] is Fiber, to the interpreter.
+    #[classmethod]
+    fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let alias = class.py().import("types")?.getattr("GenericAlias")?;
+        Ok(alias.call1((class, item))?.unbind())
+    }
+
     fn __repr__(&self) -> String {
         let handle = self.handle();
         let state = if !handle.is_done() {
@@ -422,8 +432,10 @@ pub(crate) unsafe fn spawn(
     }
     let handle = engine::handle(py)?;
     let context = shim::context_copy(py)?;
+    // SAFETY: at most one past the arguments, of which there is at least one.
+    let rest = unsafe { args.add(1) };
     // SAFETY: by the caller's promise.
-    let (rest, names) = unsafe { shim::keep_arguments(py, args.add(1), count - 1, names) }?;
+    let (rest, names) = unsafe { shim::keep_arguments(py, rest, count - 1, names) }?;
     let fiber = Fiber {
         handle: UnsafeCell::new(None),
         flags: AtomicU8::new(0),

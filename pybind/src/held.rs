@@ -21,8 +21,10 @@ impl Held {
     /// # Safety
     /// `object` is null or an owned reference that the caller gives away; attached.
     pub(crate) unsafe fn from_owned(object: *mut ffi::PyObject) -> Option<Self> {
-        // SAFETY: by the caller's promise, as is the token made here.
-        let object = unsafe { Bound::from_owned_ptr_or_opt(Python::assume_attached(), object) };
+        // SAFETY: attached by the caller's promise.
+        let py = unsafe { Python::assume_attached() };
+        // SAFETY: null or owned by the caller's promise.
+        let object = unsafe { Bound::from_owned_ptr_or_opt(py, object) };
         object.map(|object| Self::new(object.unbind()))
     }
 
@@ -31,8 +33,10 @@ impl Held {
     /// # Safety
     /// Attached, and `object` is live.
     pub(crate) unsafe fn from_borrowed(object: *mut ffi::PyObject) -> Self {
-        // SAFETY: by the caller's promise, as is the token made here.
-        let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
+        // SAFETY: attached by the caller's promise.
+        let py = unsafe { Python::assume_attached() };
+        // SAFETY: live by the caller's promise.
+        let object = unsafe { Bound::from_borrowed_ptr(py, object) };
         Self::new(object.unbind())
     }
 

@@ -73,4 +73,9 @@ impl Hooks for PythonHooks {
     fn turn(&self, _worker: usize) {
         shim::worker_turn();
     }
+
+    fn is_blocked(&self, worker: usize) -> Option<bool> {
+        // A collection holds everybody up: a spare would be one more to hold up. For the rest, ask the system.
+        crate::engine::is_suspended(worker).then_some(false)
+    }
 }

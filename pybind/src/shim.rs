@@ -12,8 +12,14 @@ pub(crate) struct RvFiber {
     _opaque: [u8; 0],
 }
 
+/// A worker's record.
+#[repr(C)]
+pub(crate) struct RvWorker {
+    _opaque: [u8; 0],
+}
+
 mod raw {
-    use super::{PyObject, RvFiber, c_char, c_int, c_void};
+    use super::{PyObject, RvFiber, RvWorker, c_char, c_int, c_void};
 
     unsafe extern "C" {
         pub(super) fn rv_check() -> *const c_char;
@@ -26,6 +32,8 @@ mod raw {
         pub(super) fn rv_worker_attach();
         pub(super) fn rv_worker_turn();
         pub(super) fn rv_worker_rebase();
+        pub(super) fn rv_this_worker() -> *mut RvWorker;
+        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
         pub(super) fn rv_current_object() -> *mut PyObject;
         pub(super) fn rv_is_worker() -> c_int;
@@ -54,6 +62,8 @@ mod raw {
 
 /// Refuses an interpreter the shim was not compiled for, and makes what fibers share.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    #[cfg(feature = "fault-injection")]
+    inject_faults();
     // SAFETY: attached, as the token shows.
     let why = unsafe { raw::rv_check() };
     if !why.is_null() {
@@ -61,8 +71,6 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
         let why = unsafe { CStr::from_ptr(why) };
         return Err(PyImportError::new_err(why.to_string_lossy().into_owned()));
     }
-    #[cfg(feature = "fault-injection")]
-    inject_faults();
     // SAFETY: attached, as the token shows.
     match unsafe { raw::rv_init() } {
         0 => Ok(()),
@@ -72,12 +80,13 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 6] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",
         "c-stack-limits",
         "threading-local",
+        "version",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
     let mut faults = 0;
@@ -119,6 +128,21 @@ pub(crate) fn worker_attach() {
 pub(crate) fn worker_turn() {
     // SAFETY: the hooks call it on an attached worker's thread, between fibers.
     unsafe { raw::rv_worker_turn() };
+}
+
+/// The calling worker's record.
+pub(crate) fn this_worker() -> *mut RvWorker {
+    // SAFETY: reads a thread-local.
+    unsafe { raw::rv_this_worker() }
+}
+
+/// Whether somebody who stops the world holds this worker up.
+///
+/// # Safety
+/// The worker has not been stopped.
+pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+    // SAFETY: live by the caller's promise; one atomic read.
+    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
 }
 
 /// Tells the shim that Python code has run between fibers, if this is a worker between fibers.

@@ -29,7 +29,7 @@ def run(
     options: tuple[str, ...] = (),
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, with `roving`, `gc`, `sys`, `threading` and `time` imported, and give back what came of it.
+    """Run a program, with `roving`, `gc`, `sys`, `threading` and `time` imported; give back what came of it.
 
     With `faults`, a string of names that may be empty, in the build that has them. One that takes too long is
     killed, and its return code is then that of SIGKILL.
@@ -43,7 +43,12 @@ def run(
         environment["ROVING_FAULTS"] = faults
     command = [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(source)]
     process = subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
     )
     try:
         output, errors = process.communicate(timeout=timeout)

@@ -184,5 +184,14 @@ def test_without_the_protection(fault: str, source: str) -> None:
 
 @pytest.mark.parametrize(("fault", "source"), PROTECTIONS)
 def test_in_the_ordinary_build(fault: str, source: str) -> None:
-    """On several workers, too."""
-    child.check(source.replace("workers=1", "workers=2"))
+    """On several workers, where there can be."""
+    child.check(source.replace("workers=1", "workers=2") if child.FREE_THREADED else source)
+
+
+def test_an_interpreter_it_was_not_built_for() -> None:
+    """Is refused at import, and told why."""
+    done = child.run("", faults="version")
+    assert done.returncode == 1
+    last = done.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("ImportError: roving was built for CPython 3.")
+    assert "build it anew" in last

@@ -5,8 +5,8 @@
 >>> fiber.join()
 1024
 
-A *fiber* is a function call that runs beside its caller, on any core, with a stack of its own. Code in it is ordinary
-code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap.
+A *fiber* is a function call that runs beside its caller, on any core, with a stack of its own. Code in it is
+ordinary code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap.
 """
 
 from roving._roving import (
