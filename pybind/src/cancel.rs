@@ -187,7 +187,12 @@ fn look(py: Python<'_>) -> Verdict {
         let shielded = account.with(|scopes| {
             scopes.iter().rev().any(|scope| {
                 let due = scope.is_due(&mut now);
-                count(scope.number, scope.met.load(Ordering::Relaxed), due, scope.deadline);
+                count(
+                    scope.number,
+                    scope.met.load(Ordering::Relaxed),
+                    due,
+                    scope.deadline,
+                );
                 scope.shield
             })
         });
@@ -200,7 +205,10 @@ fn look(py: Python<'_>) -> Verdict {
         if let Some(number) = held_back {
             let now = now.unwrap_or_else(Instant::now);
             // A Cancelled that was raised by hand begins a grace too.
-            let end = account.grace.get().or_else(|| now.checked_add(config::cancel_grace()));
+            let end = account
+                .grace
+                .get()
+                .or_else(|| now.checked_add(config::cancel_grace()));
             account.grace.set(end);
             match end {
                 Some(at) if at <= now => return Verdict::Leave(number),

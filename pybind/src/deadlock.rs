@@ -4,8 +4,8 @@
 //! joins looks from time to time: if a few times in a row all fibers there are, and all plain threads, were in such waits, and
 //! no worker has done anything in between, nobody will ever wake anybody.
 
-use crate::errors::Deadlock;
 use crate::engine;
+use crate::errors::Deadlock;
 use pyo3::prelude::*;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -60,7 +60,9 @@ thread_local! {
 
 /// Raises `Deadlock` if there is one. By a plain thread in such a wait.
 pub(crate) fn look(py: Python<'_>) -> PyResult<()> {
-    let Some(handle) = engine::started() else { return Ok(()) };
+    let Some(handle) = engine::started() else {
+        return Ok(());
+    };
     let metrics = handle.metrics();
     let turns = metrics.workers.iter().map(|worker| worker.turns).sum::<u64>();
     let waiting = fibers();

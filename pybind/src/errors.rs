@@ -113,7 +113,10 @@ pub(crate) fn report_unjoined(py: Python<'_>, id: u64, name: Option<&str>, excep
     // SAFETY: asks for a flag.
     if unsafe { ffi::Py_IsFinalizing() } != 0 {
         // Too late to run code: modules are being taken apart.
-        eprintln!("Exception in {}, which nobody joined, and the interpreter is exiting", label(id, name));
+        eprintln!(
+            "Exception in {}, which nobody joined, and the interpreter is exiting",
+            label(id, name)
+        );
         return;
     }
     // SAFETY: attached; the exception being raised, if any, is ours until it is set again below.

@@ -9,6 +9,7 @@
 use crate::cancel::Account;
 use crate::errors::{self, Cancelled, FiberCancelled};
 use crate::held::Held;
+use crate::options::{self, Settings};
 use crate::wait::{self, Why};
 use crate::{deadlock, engine, shim, timeout};
 use pyo3::Borrowed;
@@ -25,6 +26,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const TAKEN: u8 = 1;
 /// `cancel` was called.
 const CANCELLED: u8 = 2;
+/// `run` does not wait for it.
+pub(crate) const DAEMON: u8 = 8;
 /// In `why`: only another fiber, or thread, can end that wait.
 const ENDLESS: u8 = 0x80;
 
@@ -100,6 +103,7 @@ impl Task {
             // SAFETY: attached.
             unsafe { held.drop_attached() };
         }
+        fiber.ends();
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
     }
@@ -117,6 +121,7 @@ impl Drop for Task {
         } else {
             Outcome::NoStack
         };
+        fiber.ends();
         // SAFETY: the right to refuse it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: as above.
@@ -194,6 +199,13 @@ impl Fiber {
     /// What it waits for.
     pub(crate) fn why(&self) -> &'static str {
         Why::of(self.why.load(Ordering::Relaxed) & !ENDLESS)
+    }
+
+    /// It will not run any more.
+    fn ends(&self) {
+        if self.has(DAEMON) {
+            options::daemon_ended();
+        }
     }
 
     pub(crate) fn runtime_handle(&self) -> &JoinHandle<()> {
@@ -422,6 +434,7 @@ pub(crate) unsafe fn spawn(
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
+    options: Option<&Settings>,
 ) -> PyResult<Py<Fiber>> {
     // SAFETY: there is at least one, by the caller's promise.
     let function = unsafe { *args };
@@ -453,8 +466,14 @@ pub(crate) unsafe fn spawn(
     let object = Py::new(py, fiber)?;
     // SAFETY: attached; a live object, counted here.
     let task = Task(unsafe { Held::from_borrowed(object.as_ptr()) });
-    let (prepared, joiner) = handle
-        .fiber()
+    let builder = match options {
+        None => handle.fiber(),
+        Some(options) => {
+            object.get().set(options.flags());
+            options.apply(handle.fiber())
+        }
+    };
+    let (prepared, joiner) = builder
         .prepare(move || task.run())
         .map_err(|error| PyRuntimeError::new_err(format!("cannot spawn: {error}")))?;
     // SAFETY: nobody else has seen the fiber yet.

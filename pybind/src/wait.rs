@@ -159,7 +159,12 @@ impl Waiter {
     /// Waits until it is chosen; false when `deadline` came first. The caller then gives up, under the lock of its queue,
     /// as it does on an error.
     #[inline]
-    pub(crate) fn wait(self: &Arc<Self>, py: Python<'_>, deadline: Option<Instant>, what: Why) -> PyResult<bool> {
+    pub(crate) fn wait(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        deadline: Option<Instant>,
+        what: Why,
+    ) -> PyResult<bool> {
         block(py, deadline, what, |until| self.park(until))
     }
 
@@ -203,7 +208,18 @@ pub(crate) enum Why {
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
         const TEXTS: [&str; 13] = [
-            "", "sleep", "join", "scope", "lock", "condition", "semaphore", "event", "send", "recv", "select", "blocking",
+            "",
+            "sleep",
+            "join",
+            "scope",
+            "lock",
+            "condition",
+            "semaphore",
+            "event",
+            "send",
+            "recv",
+            "select",
+            "blocking",
             "descriptor",
         ];
         TEXTS[usize::from(code)]
@@ -314,7 +330,7 @@ pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult
     block(py, None, Why::Scope, |until| join_step(handle, until))
 }
 
-fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
+pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
     let done = match until {
         None => handle.wait().map(|()| true),
         Some(at) => handle.wait_timeout(at.saturating_duration_since(Instant::now())),

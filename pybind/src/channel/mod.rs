@@ -156,7 +156,11 @@ impl State {
                 return Tried::Done(value, Some(Arc::clone(&offers.waiter)));
             }
         }
-        if self.closed { Tried::Closed } else { Tried::MustWait }
+        if self.closed {
+            Tried::Closed
+        } else {
+            Tried::MustWait
+        }
     }
 
     /// Puts a value back that was received and has nobody: the next receiver gets it.
@@ -171,7 +175,11 @@ impl State {
     }
 
     pub(super) fn queue(&mut self, sends: bool) -> &mut VecDeque<Offer> {
-        if sends { &mut self.senders } else { &mut self.receivers }
+        if sends {
+            &mut self.senders
+        } else {
+            &mut self.receivers
+        }
     }
 }
 
@@ -349,7 +357,9 @@ impl Channel {
                 Ok(())
             }
             Tried::Closed => Err(closed()),
-            Tried::MustWait => Err(WouldBlock::new_err("nobody waits for a value, and there is no room")),
+            Tried::MustWait => Err(WouldBlock::new_err(
+                "nobody waits for a value, and there is no room",
+            )),
         }
     }
 
@@ -435,7 +445,11 @@ impl Channel {
     fn __repr__(&self) -> String {
         let state = self.state();
         let closed = if state.closed { ", closed" } else { "" };
-        format!("<roving.Channel, {} of {} values{closed}>", state.buffer.len(), state.capacity)
+        format!(
+            "<roving.Channel, {} of {} values{closed}>",
+            state.buffer.len(),
+            state.capacity
+        )
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -72,7 +72,10 @@ pub(crate) fn select(
     timeout: Option<f64>,
 ) -> PyResult<(usize, Option<Py<PyAny>>)> {
     let deadline = timeout::deadline(timeout)?;
-    let cases = operations.iter().map(|one| Case::of(&one)).collect::<PyResult<Vec<_>>>()?;
+    let cases = operations
+        .iter()
+        .map(|one| Case::of(&one))
+        .collect::<PyResult<Vec<_>>>()?;
     if cases.is_empty() {
         return Err(PyValueError::new_err("select has nothing to choose from"));
     }
@@ -118,7 +121,10 @@ fn attempt(cases: &[Case<'_>], mut values: Vec<Option<Held>>, by_address: &[usiz
     let mut locked: Vec<(usize, MutexGuard<'_, State>)> = Vec::with_capacity(cases.len());
     for &case in by_address {
         let channel = &cases[case].channel;
-        if locked.last().is_none_or(|(last, _)| !cases[*last].channel.is(channel)) {
+        if locked
+            .last()
+            .is_none_or(|(last, _)| !cases[*last].channel.is(channel))
+        {
             locked.push((case, channel.get().state()));
         }
     }

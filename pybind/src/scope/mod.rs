@@ -37,7 +37,9 @@ impl Block {
             }
         }
         cancel::leave(&entered.scope);
-        Err(PyRuntimeError::new_err("it has been entered before: make a new one for each block"))
+        Err(PyRuntimeError::new_err(
+            "it has been entered before: make a new one for each block",
+        ))
     }
 
     fn leave(&self) -> PyResult<Entered> {
@@ -47,7 +49,9 @@ impl Block {
         };
         if !cancel::leave(&entered.scope) {
             *lock(&self.0) = Stage::In(entered);
-            return Err(PyRuntimeError::new_err("it was entered in another fiber or thread"));
+            return Err(PyRuntimeError::new_err(
+                "it was entered in another fiber or thread",
+            ));
         }
         Ok(entered)
     }

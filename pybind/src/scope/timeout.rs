@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-
 /// A block with a limit of time: made by roving.timeout and roving.move_on_after.
 #[pyclass(frozen, module = "roving")]
 pub(crate) struct Timeout {
@@ -77,7 +76,9 @@ impl Timeout {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
         let entered = self.block.leave()?;
-        let Some(exception) = exception else { return Ok(false) };
+        let Some(exception) = exception else {
+            return Ok(false);
+        };
         match cancel::leaving(exception, &entered.scope)? {
             Leaving::Own => {}
             Leaving::Outer | Leaving::Other => return Ok(false),
@@ -107,9 +108,10 @@ impl Timeout {
 
     fn __repr__(&self) -> String {
         let name = if self.raises { "timeout" } else { "move_on_after" };
-        let seconds = self.seconds.map_or("None".to_owned(), |seconds| seconds.to_string());
+        let seconds = self
+            .seconds
+            .map_or("None".to_owned(), |seconds| seconds.to_string());
         let state = if self.expired() { ", expired" } else { "" };
         format!("<roving.{name}({seconds}){state}>")
     }
-
 }

@@ -103,7 +103,11 @@ impl Condition {
                 if !given_up && ended.is_err() {
                     self.wake(1);
                 }
-                if given_up || ended.is_err() { ended } else { Ok(true) }
+                if given_up || ended.is_err() {
+                    ended
+                } else {
+                    Ok(true)
+                }
             }
         };
         self.acquire_lock(py, saved)?;
@@ -157,7 +161,12 @@ impl Condition {
 
     /// Wait until predicate() is true, for at most `timeout` seconds; return its last value.
     #[pyo3(signature = (predicate, timeout=None))]
-    fn wait_for(&self, py: Python<'_>, predicate: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn wait_for(
+        &self,
+        py: Python<'_>,
+        predicate: &Bound<'_, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Py<PyAny>> {
         let deadline = lenient_deadline(timeout)?;
         let mut result = predicate.call0()?;
         while !result.is_truthy()? {
@@ -210,7 +219,10 @@ impl Condition {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let lock = self.lock.bind(py).repr()?;
-        Ok(format!("<roving.Condition of {lock}, {} waiting>", hold(&self.queue).len()))
+        Ok(format!(
+            "<roving.Condition of {lock}, {} waiting>",
+            hold(&self.queue).len()
+        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

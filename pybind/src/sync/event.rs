@@ -73,7 +73,11 @@ impl Event {
             ended => {
                 let given_up = hold(&self.0).queue.give_up(&waiter);
                 // Nothing was handed over that could be lost: an error is one even if the event came at last.
-                if given_up || ended.is_err() { ended } else { Ok(true) }
+                if given_up || ended.is_err() {
+                    ended
+                } else {
+                    Ok(true)
+                }
             }
         }
     }

@@ -37,14 +37,18 @@ impl Patience {
             return if timeout == -1.0 {
                 Ok(Patience::None)
             } else {
-                Err(PyValueError::new_err("can't specify a timeout for a non-blocking call"))
+                Err(PyValueError::new_err(
+                    "can't specify a timeout for a non-blocking call",
+                ))
             };
         }
         if timeout == -1.0 {
             return Ok(Patience::Until(None));
         }
         if timeout < 0.0 {
-            return Err(PyValueError::new_err("timeout value must be a non-negative number"));
+            return Err(PyValueError::new_err(
+                "timeout value must be a non-negative number",
+            ));
         }
         timeout::deadline(Some(timeout)).map(Patience::Until)
     }
@@ -55,7 +59,9 @@ impl Patience {
             return if timeout.is_none() {
                 Ok(Patience::None)
             } else {
-                Err(PyValueError::new_err("can't specify timeout for non-blocking acquire"))
+                Err(PyValueError::new_err(
+                    "can't specify timeout for non-blocking acquire",
+                ))
             };
         }
         lenient_deadline(timeout).map(Patience::Until)

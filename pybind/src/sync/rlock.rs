@@ -45,7 +45,8 @@ impl RLock {
     fn again(&self, me: u64) -> bool {
         let ours = self.owner.load(Ordering::Relaxed) == me;
         if ours {
-            self.depth.store(self.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.depth
+                .store(self.depth.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
         ours
     }
@@ -138,7 +139,11 @@ impl RLock {
     }
 
     fn _recursion_count(&self) -> u64 {
-        if self.is_owned() { self.depth.load(Ordering::Relaxed) } else { 0 }
+        if self.is_owned() {
+            self.depth.load(Ordering::Relaxed)
+        } else {
+            0
+        }
     }
 
     fn _release_save(&self) -> PyResult<u64> {
@@ -155,7 +160,11 @@ impl RLock {
     }
 
     fn __repr__(&self) -> String {
-        let state = if self.raw.is_locked() { "locked" } else { "unlocked" };
+        let state = if self.raw.is_locked() {
+            "locked"
+        } else {
+            "unlocked"
+        };
         format!("<roving.RLock, {state}>")
     }
 }

@@ -62,7 +62,11 @@ impl Semaphore {
                 if !given_up && ended.is_err() {
                     self.add(1, None);
                 }
-                if given_up || ended.is_err() { ended } else { Ok(true) }
+                if given_up || ended.is_err() {
+                    ended
+                } else {
+                    Ok(true)
+                }
             }
         }
     }
@@ -124,8 +128,16 @@ impl Semaphore {
 
     fn __repr__(&self) -> String {
         let state = hold(&self.state);
-        let kind = if self.bound.is_some() { "BoundedSemaphore" } else { "Semaphore" };
-        format!("<roving.{kind}, {} permits, {} waiting>", state.permits, state.queue.len())
+        let kind = if self.bound.is_some() {
+            "BoundedSemaphore"
+        } else {
+            "Semaphore"
+        };
+        format!(
+            "<roving.{kind}, {} permits, {} waiting>",
+            state.permits,
+            state.queue.len()
+        )
     }
 }
 
