@@ -11,7 +11,10 @@ LIMIT = 64
 
 
 class Map[T](Iterator[T]):
-    """The results of roving.map, in order. Closing it, leaving its `with` block or dropping it cancels the rest."""
+    """The results of roving.map, in order.
+
+    Closing it, leaving its `with` block or dropping it cancels the rest.
+    """
 
     def __init__(self, function: Callable[..., T], rows: Iterator[tuple[Any, ...]], limit: int) -> None:
         """Call `function` with each of `rows`, `limit` at a time."""
@@ -76,10 +79,10 @@ def map[T](
 ) -> Map[T]:
     """Call function(*items) in fibers for the items of the iterables side by side; give the results in order.
 
-    At most `limit` calls (64 unless given) are running or have results that nobody took: nothing is called, and nothing
-    taken from the iterables, before it is needed. What a call raises is raised in its place, and the next result can
-    still be asked for. An iterator that is closed or dropped cancels the rest. With `strict`, iterables of different
-    lengths raise ValueError at the end.
+    At most `limit` calls (64 unless given) are running or have results that nobody took: nothing is called, and
+    nothing taken from the iterables, before it is needed. What a call raises is raised in its place, and the next
+    result can still be asked for. An iterator that is closed or dropped cancels the rest. With `strict`, iterables
+    of different lengths raise ValueError at the end.
 
     >>> list(roving.map(pow, [2, 3], [3, 2]))
     [8, 9]

@@ -21,13 +21,15 @@ class Barrier(threading.Barrier):
     [0, 1]
     """
 
-    def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
+    def __init__(
+        self, parties: int, action: Callable[[], None] | None = None, timeout: float | None = None
+    ) -> None:
         """Let `parties` pass at a time; `action` is called by one of them before they do."""
         super().__init__(parties, action, timeout)
         self._cond = Condition(Lock())
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the others, for at most `timeout` seconds; return a number from 0 to parties - 1, each once.
+        """Wait for the others, at most `timeout` seconds; return a number from 0 to parties - 1, each once.
 
         Raises threading.BrokenBarrierError when the barrier is broken, or is meanwhile.
         """
@@ -72,7 +74,7 @@ class LifoQueue[T](_Locks, queue.LifoQueue[T]):  # type: ignore[misc]
     """
 
 
-class PriorityQueue[T](_Locks, queue.PriorityQueue[T]):  # type: ignore[misc]
+class PriorityQueue[T](_Locks, queue.PriorityQueue[T]):  # type: ignore[misc, type-var]
     """The smallest first, for fibers and threads: a queue.PriorityQueue.
 
     >>> jobs = PriorityQueue()

@@ -33,10 +33,11 @@ type _Work = tuple[FiberFuture[Any], Callable[..., Any], tuple[Any, ...], dict[s
 
 
 class FiberExecutor(ThreadPoolExecutor):
-    """A ThreadPoolExecutor whose calls run in fibers: as many at once as are submitted, unless `max_workers` is given.
+    """A ThreadPoolExecutor whose calls run in fibers.
 
-    `thread_name_prefix` names the fibers. `initializer(*initargs)` is called at the start of each fiber; a fiber makes one
-    call, and with `max_workers` goes on to the next that waits.
+    As many run at once as are submitted, or `max_workers`. `thread_name_prefix` names the fibers.
+    `initializer(*initargs)` is called at the start of each fiber; a fiber makes one call, and with `max_workers`
+    goes on to the next that waits.
     """
 
     def __init__(
@@ -129,7 +130,10 @@ class FiberExecutor(ThreadPoolExecutor):
                 future.set_exception(BrokenThreadPool(failure))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; with `wait`, wait for those there are; with `cancel_futures`, cancel those not started."""
+        """Take no more calls; with `wait`, wait for those there are.
+
+        With `cancel_futures`, those that have not begun are cancelled.
+        """
         with self._guard:
             self._closed = True
             dropped = list(self._waiting) if cancel_futures else []

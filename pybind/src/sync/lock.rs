@@ -191,7 +191,7 @@ impl Lock {
     /// Acquire the lock; return whether it was.
     ///
     /// With blocking=False it does not wait; with a timeout it waits for at most so many seconds (-1: no limit).
-    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    #[pyo3(signature = (blocking=true, timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1)")]
     fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
         self.0.acquire(py, &Patience::of_lock(blocking, timeout)?)
     }

@@ -102,7 +102,7 @@ impl RLock {
     }
 
     /// Acquire the lock, again if it is one's own; return whether it was acquired. As Lock.acquire.
-    #[pyo3(signature = (blocking=true, timeout=-1.0))]
+    #[pyo3(signature = (blocking=true, timeout=-1.0), text_signature = "($self, blocking=True, timeout=-1)")]
     fn acquire(&self, py: Python<'_>, blocking: bool, timeout: f64) -> PyResult<bool> {
         self.acquire_until(py, &Patience::of_lock(blocking, timeout)?)
     }
