@@ -23,7 +23,7 @@
 //! Law of an account: its own fiber's or thread's alone, and nobody else looks at it. The scopes on it are shared; all
 //! they let others change is atomic.
 
-use crate::errors::Cancelled;
+use crate::errors::{self, Cancelled};
 use crate::fiber::Fiber;
 use crate::wait::Who;
 use crate::{config, engine, shim};
@@ -244,7 +244,7 @@ fn deliver(py: Python<'_>, number: u64) -> PyErr {
     };
     let error = Cancelled::new_err(text);
     match error.value(py).setattr(SCOPE, number) {
-        Ok(()) => error,
+        Ok(()) => errors::raise_again(error.value(py)),
         Err(error) => error,
     }
 }

@@ -303,7 +303,7 @@ impl Fiber {
         }
         match self.outcome() {
             Outcome::Returned(value) => Ok(value.clone_ref(py)),
-            Outcome::Raised(exception) => Err(PyErr::from_value(exception.bind(py).clone())),
+            Outcome::Raised(exception) => Err(errors::raise_again(exception.bind(py))),
             Outcome::Cancelled => Err(FiberCancelled::new_err("the fiber was cancelled")),
             Outcome::NoStack => Err(PyMemoryError::new_err("no memory for the fiber's stack")),
             Outcome::Missing => Err(self.no_outcome()),

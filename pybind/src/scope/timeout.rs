@@ -2,6 +2,7 @@
 
 use super::Block;
 use crate::cancel::{self, Leaving};
+use crate::errors;
 use crate::timeout as limits;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyBaseException, PyTimeoutError};
@@ -82,7 +83,7 @@ impl Timeout {
         match cancel::leaving(exception, &entered.scope)? {
             Leaving::Own => {}
             Leaving::Outer | Leaving::Other => return Ok(false),
-            Leaving::Rest(rest) => return Err(PyErr::from_value(rest)),
+            Leaving::Rest(rest) => return Err(errors::raise_again(&rest)),
         }
         self.expired.store(true, Ordering::Relaxed);
         if !self.raises {
