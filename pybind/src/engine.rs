@@ -164,7 +164,7 @@ pub(crate) fn is_suspended(index: usize) -> bool {
 
 /// Whether the thread that Python knows by this number is a worker.
 pub(crate) fn is_worker_thread(thread: u64) -> bool {
-    lock(&WORKERS).iter().any(|worker| worker.thread as u64 == thread)
+    lock(&WORKERS).iter().any(|worker| worker.thread == thread)
 }
 
 /// Stop the runtime: called by atexit, and of no use to anybody else.

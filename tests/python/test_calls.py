@@ -8,11 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import child
 import pytest
 import roving
 from roving.futures import FiberExecutor
-
-import child
 from test_scope import Place, places
 
 
@@ -291,7 +290,7 @@ def test_configure() -> None:
         {"cancel_grace": -1},
     ):
         with pytest.raises(ValueError, match=next(iter(setting))):
-            roving.configure(**setting)  # type: ignore[arg-type]
+            roving.configure(**setting)
     roving.spawn(int).join()
     with pytest.raises(RuntimeError, match="before the first spawn"):
         roving.configure(workers=3)

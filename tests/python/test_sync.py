@@ -1,4 +1,4 @@
-"""Locks, conditions, semaphores, events, barriers and queues: between fibers and threads, with threading's interface."""
+"""Locks and their like, and queues: between fibers and threads, with the interface of threading's."""
 
 import inspect
 import queue
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import roving
-
 from test_scope import Place, in_fiber, places
 
 

@@ -318,8 +318,10 @@ fn not_open() -> PyErr {
 }
 
 fn group(py: Python<'_>, members: Vec<Py<PyAny>>) -> PyResult<PyErr> {
-    // SAFETY: a static type of CPython's.
-    let kind = unsafe { Bound::from_borrowed_ptr(py, ffi::PyExc_BaseExceptionGroup) };
+    // SAFETY: a static of CPython's.
+    let kind = unsafe { ffi::PyExc_BaseExceptionGroup };
+    // SAFETY: attached, and a type that lives for ever.
+    let kind = unsafe { Bound::from_borrowed_ptr(py, kind) };
     let count = members.len();
     let text = match count {
         1 => "a fiber of the scope, or its block, failed".to_owned(),

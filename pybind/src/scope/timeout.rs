@@ -92,7 +92,7 @@ impl Timeout {
         let seconds = self.seconds.unwrap_or(f64::INFINITY);
         let error = PyTimeoutError::new_err(format!("it took longer than {seconds} s"));
         error.set_cause(py, Some(PyErr::from_value(exception.clone().into_any())));
-        Err(error)
+        Err(errors::raise_again(error.value(py)))
     }
 
     /// Whether the time was over before the block was, and so ended it.
