@@ -1,8 +1,7 @@
 """Everything at once, for a few seconds, in child processes."""
 
-import pytest
-
 import child
+import pytest
 
 SECONDS = 2
 
@@ -65,12 +64,14 @@ def test_everything_at_once(workers: int) -> None:
             roving.select(a.recv_op(), b.send_op(Cycle(b)), timeout=0.005)
 
         acts = [
-            lambda: hold(lock), lambda: hold(rlock), lambda: hold(gate), wait, notify, shielded, nested, timed, clean,
-            select, lambda: chance.choice(channels).send(Cycle(channels[0]), timeout=0.005),
-            lambda: chance.choice(channels).recv(timeout=0.005), lambda: event.wait(0.002), event.set, event.clear,
+            lambda: hold(lock), lambda: hold(rlock), lambda: hold(gate),
+            wait, notify, shielded, nested, timed, clean, select,
+            lambda: chance.choice(channels).send(Cycle(channels[0]), timeout=0.005),
+            lambda: chance.choice(channels).recv(timeout=0.005),
+            lambda: event.wait(0.002), event.set, event.clear,
             lambda: jobs.put(Cycle(channels[1]), timeout=0.005), lambda: jobs.get(timeout=0.005),
-            lambda: list(roving.map(roving.sleep, [0.001] * 4, limit=2)), lambda: roving.blocking(time.sleep, 0.001),
-            roving.yield_now,
+            lambda: list(roving.map(roving.sleep, [0.001] * 4, limit=2)),
+            lambda: roving.blocking(time.sleep, 0.001), roving.yield_now,
         ]
         import queue
         def act():
