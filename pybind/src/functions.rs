@@ -93,7 +93,7 @@ pub(crate) fn _dump(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
     shim::dump(&list, true)?;
     let entries = list.iter().map(|entry| {
         let fiber = entry.get_item(0)?.cast_into::<Fiber>()?;
-        let runs = entry.get_item(1)?.extract::<i32>()? != 0;
+        let runs = entry.get_item(1)?.is_truthy()?;
         let why = fiber.get().why();
         let state = match (runs, why) {
             (true, _) => "running",
