@@ -22,11 +22,10 @@ pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
 /// For long calculations, which wait nowhere.
 #[pyfunction]
 pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
-    wait::checkpoint(py)?;
     if matches!(wait::place()?, Place::Thread) {
         py.check_signals()?;
     }
-    Ok(())
+    wait::checkpoint(py)
 }
 
 /// The fiber that runs here; None in a plain thread.

@@ -369,3 +369,25 @@ def test_a_wait_uses_no_processor_time() -> None:
         thread.join()
     for fiber in fibers:
         assert fiber.join(10) is False
+
+
+def test_a_condition_over_a_lock_of_ones_own() -> None:
+    """A cancelled waiter has the lock back, whatever its class."""
+
+    class Own(roving.Lock):
+        pass
+
+    condition = roving.Condition(Own())
+
+    def wait() -> None:
+        with condition:
+            condition.wait()
+
+    fiber = roving.spawn(wait)
+    roving.sleep(0.005)
+    with condition:
+        fiber.cancel()
+        roving.sleep(0.005)
+    assert fiber.wait(10)
+    assert fiber.cancelled()
+    assert not condition.locked()
