@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 8] = [
+const SHIM: [&str; 9] = [
     "buffered.c",
     "call.c",
     "check.c",
+    "dump.c",
     "frame.c",
     "install.c",
     "locks.c",

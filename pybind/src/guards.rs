@@ -2,7 +2,7 @@
 //! `shim/buffered.c`. A guard exists as long as somebody is inside.
 
 use crate::locks::{lot, outcome};
-use crate::{cancel, shim};
+use crate::{shim, wait};
 use pyo3::prelude::*;
 use roving_runtime::sync::{LotPlace, LotWait};
 use std::ffi::{c_int, c_ulonglong, c_void};
@@ -60,7 +60,7 @@ extern "C" fn rv_enter(object: *const c_void, ident: c_ulonglong, in_fiber: c_in
         return c_int::from(matches!(entered, Entered::Yes));
     }
     let mut place = LotPlace::Back;
-    let mut wait = |deadline: Option<Instant>| loop {
+    let mut look = |deadline: Option<Instant>| loop {
         let needed = || {
             entered = try_enter(object, ident);
             matches!(entered, Entered::No)
@@ -71,11 +71,11 @@ extern "C" fn rv_enter(object: *const c_void, ident: c_ulonglong, in_fiber: c_in
             LotWait::Woken(_) => place = LotPlace::Front,
         }
     };
-    if in_fiber != 0 {
-        return outcome(cancel::wait_for_lock(false, || wait(None)));
-    }
     // SAFETY: called attached, by C code.
     let py = unsafe { Python::assume_attached() };
+    if in_fiber != 0 {
+        return outcome(wait::for_lock(py, false, None, look));
+    }
     if shim::is_worker() {
         return outcome(Err(pyo3::exceptions::PyRuntimeError::new_err(
             "roving: cannot wait here for a file that others use: this runs between two fibers",
@@ -83,7 +83,7 @@ extern "C" fn rv_enter(object: *const c_void, ident: c_ulonglong, in_fiber: c_in
     }
     let waited = loop {
         // Plain threads are not cancelled.
-        if py.detach(|| wait(Some(Instant::now() + SLICE))) == Ok(true) {
+        if py.detach(|| look(Some(Instant::now() + SLICE))) == Ok(true) {
             break Ok(true);
         }
         if let Err(error) = py.check_signals() {

@@ -2,7 +2,7 @@
 //!
 //! Fibers wait in one [`Lot`], at the address of the lock. README.md in `shim` argues why no wake-up is lost.
 
-use crate::{cancel, shim};
+use crate::{shim, wait};
 use pyo3::prelude::*;
 use roving_runtime::sync::{ForeignLock, ForeignWaiters, Lot, LotPlace, LotWait};
 use std::ffi::{c_char, c_int, c_void};
@@ -78,7 +78,11 @@ unsafe extern "C" fn rv_park_for_byte(byte: *mut u8, timeout: i64, shielded: c_i
     // SAFETY: by the caller's promise.
     let lock = unsafe { byte_lock(byte) };
     let deadline = deadline(timeout);
-    outcome(cancel::wait_for_lock(shielded != 0, || lock.lock_until(deadline)))
+    // SAFETY: called attached.
+    let py = unsafe { Python::assume_attached() };
+    outcome(wait::for_lock(py, shielded != 0, deadline, |until| {
+        lock.lock_until(until)
+    }))
 }
 
 /// Unlocks a `PyMutex` that may have waiters; 0 if it was not locked.
@@ -117,7 +121,9 @@ const POST: u32 = 1;
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rv_park_for_semaphore(lock: *const *mut c_void, timeout: i64, shielded: c_int) -> c_int {
     let deadline = deadline(timeout);
-    outcome(cancel::wait_for_lock(shielded != 0, || {
+    // SAFETY: called attached.
+    let py = unsafe { Python::assume_attached() };
+    outcome(wait::for_lock(py, shielded != 0, deadline, |deadline| {
         let mut failures = 0;
         let mut first = None;
         let mut place = LotPlace::Back;
