@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 8] = [
+const SHIM: [&str; 9] = [
     "buffered.c",
     "call.c",
     "check.c",
     "frame.c",
+    "idents.c",
     "install.c",
     "locks.c",
     "switch.c",

@@ -331,7 +331,7 @@ impl Fiber {
         self.handle().name()
     }
 
-    /// Fiber[int] is Fiber, to the interpreter.
+    /// `Fiber[int]` is for type checkers: to the interpreter it is as good as `Fiber`.
     #[classmethod]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let alias = class.py().import("types")?.getattr("GenericAlias")?;
