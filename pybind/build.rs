@@ -9,6 +9,7 @@ const SHIM: [&str; 9] = [
     "check.c",
     "dump.c",
     "frame.c",
+    "idents.c",
     "install.c",
     "locks.c",
     "switch.c",
