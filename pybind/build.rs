@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 9] = [
+const SHIM: [&str; 10] = [
     "buffered.c",
     "call.c",
     "check.c",
