@@ -7,7 +7,7 @@
 //! of the accesses above has one in its middle.
 
 use crate::cancel::Account;
-use crate::errors::{self, Cancelled, FiberCancelled};
+use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
 use crate::options::{self, Settings};
 use crate::wait::{self, Why};
@@ -269,7 +269,7 @@ impl Fiber {
         if engine::is_stopping() {
             PyRuntimeError::new_err(format!("{label} was abandoned: the interpreter is exiting"))
         } else {
-            PyRuntimeError::new_err(format!(
+            RovingInternalError::new_err(format!(
                 "{label} ended in a panic of roving's: stderr has the message"
             ))
         }
