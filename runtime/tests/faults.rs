@@ -11,6 +11,7 @@ use roving_runtime::{
 };
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 fn limit(resource: libc::__rlimit_resource_t, most: u64) {
@@ -33,14 +34,40 @@ fn address_space() -> u64 {
     pages * 4096
 }
 
+/// The stacks will take all address space there is; what else the process allocates has its own from the beginning.
+fn keep_room_for_the_heap() {
+    // One heap for all threads, which never gives anything back, and grows by this much at a time.
+    let options = [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TOP_PAD, 32 << 20),
+    ];
+    for (option, value) in options {
+        // SAFETY: takes numbers; only this thread allocates yet.
+        assert_eq!(unsafe { libc::mallopt(option, value) }, 1);
+    }
+    // More than the heap has left, so that it grows now.
+    let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 16 << 10]).collect();
+    drop(std::hint::black_box(blocks));
+}
+
 #[test]
 #[cfg_attr(feature = "asan", ignore = "the sanitizer needs address space of its own")]
 fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
     const MANY: usize = 1000;
     let test = "fibers_without_stacks_end_with_an_error_and_the_others_go_on";
     let output = in_child(test, || {
+        keep_room_for_the_heap();
         let runtime = runtime(2);
-        runtime.spawn(|| ()).join().unwrap();
+        // Both workers are up: a thread that starts allocates, and has no way to say that it cannot.
+        let both = Arc::new(Barrier::new(2));
+        let starts: Vec<_> = (0..2)
+            .map(|_| {
+                let both = both.clone();
+                runtime.fiber().spread().spawn(move || drop(both.wait())).unwrap()
+            })
+            .collect();
+        starts.into_iter().for_each(|fiber| fiber.join().unwrap());
         limit(libc::RLIMIT_AS, address_space() + (100 << 20));
         let fibers: Vec<_> = (0..MANY).map(|_| runtime.spawn(park)).collect();
         // All have a stack, or have ended.
