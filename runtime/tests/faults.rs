@@ -92,7 +92,9 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
         with.iter().for_each(JoinHandle::unpark);
         with.into_iter()
             .for_each(|fiber| assert_eq!(fiber.join().unwrap(), Ok(())));
-        assert_eq!(runtime.spawn(|| 7).join().unwrap(), 7);
+        // The stacks that came back lie with the workers whose fibers had them, and the other may have none.
+        let mut tries = (0..10_000).map(|_| runtime.spawn(|| 7).join());
+        assert!(tries.any(|outcome| matches!(outcome, Ok(7))));
     });
     if let Some(output) = output {
         assert!(output.status.success(), "{output:?}");
