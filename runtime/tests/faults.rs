@@ -11,7 +11,6 @@ use roving_runtime::{
 };
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 fn limit(resource: libc::__rlimit_resource_t, most: u64) {
@@ -32,6 +31,12 @@ fn address_space() -> u64 {
         .and_then(|n| n.parse().ok())
         .expect("a number");
     pages * 4096
+}
+
+fn named_threads(prefix: &str) -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("there is /proc");
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
 }
 
 /// The stacks will take all address space there is; what else the process allocates has its own from the beginning.
@@ -59,15 +64,11 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
     let output = in_child(test, || {
         keep_room_for_the_heap();
         let runtime = runtime(2);
-        // Both workers are up: a thread that starts allocates, and has no way to say that it cannot.
-        let both = Arc::new(Barrier::new(2));
-        let starts: Vec<_> = (0..2)
-            .map(|_| {
-                let both = both.clone();
-                runtime.fiber().spread().spawn(move || drop(both.wait())).unwrap()
-            })
-            .collect();
-        starts.into_iter().for_each(|fiber| fiber.join().unwrap());
+        // A thread that starts allocates, and has no way to say that it cannot; that done, it takes its name.
+        while named_threads("roving-") < 3 {
+            std::thread::yield_now();
+        }
+        runtime.spawn(|| ()).join().unwrap();
         limit(libc::RLIMIT_AS, address_space() + (100 << 20));
         let fibers: Vec<_> = (0..MANY).map(|_| runtime.spawn(park)).collect();
         // All have a stack, or have ended.
@@ -91,7 +92,9 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
         with.iter().for_each(JoinHandle::unpark);
         with.into_iter()
             .for_each(|fiber| assert_eq!(fiber.join().unwrap(), Ok(())));
-        assert_eq!(runtime.spawn(|| 7).join().unwrap(), 7);
+        // The stacks that came back lie with the workers whose fibers had them, and the other may have none.
+        let mut tries = (0..10_000).map(|_| runtime.spawn(|| 7).join());
+        assert!(tries.any(|outcome| matches!(outcome, Ok(7))));
     });
     if let Some(output) = output {
         assert!(output.status.success(), "{output:?}");
