@@ -212,5 +212,3 @@ def test_nothing_to_do_before_the_first_spawn() -> None:
         assert roving.spawn(int).join() == 0
         print("ok")
     """)
-
-

@@ -65,7 +65,12 @@ def test_a_thread_waits_for_a_fiber(make: Callable[[], object]) -> None:
 
 def test_waiting_takes_no_time_of_the_processor() -> None:
     """With fibers in all sorts of waits, with and without timeouts."""
-    lock, rlock, event, condition = threading.Lock(), threading.RLock(), threading.Event(), threading.Condition()
+    lock, rlock, event, condition = (
+        threading.Lock(),
+        threading.RLock(),
+        threading.Event(),
+        threading.Condition(),
+    )
     lock.acquire()
     rlock.acquire()
     waiting = queue.Queue()
