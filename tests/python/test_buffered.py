@@ -32,7 +32,7 @@ RAW = """
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_writers(workers: int) -> None:
-    """Fibers of one worker and of several, and a thread, write and flush: no error, no deadlock, nothing torn."""
+    """Fibers of one worker and of several, and a thread, write and flush: no deadlock, nothing torn."""
     child.check(
         RAW
         + """

@@ -93,7 +93,8 @@ def test_in_a_fiber(end: str, code: int) -> None:
         rlock.acquire()
         pid = os.fork()
         if pid == 0:
-            for what in (lambda: roving.spawn(int), lambda: roving.sleep(0), roving.yield_now, parked[0].join):
+            spawn, sleep = lambda: roving.spawn(int), lambda: roving.sleep(0)
+            for what in (spawn, sleep, roving.yield_now, parked[0].join):
                 try:
                     what()
                 except RuntimeError as error:
@@ -131,7 +132,8 @@ def test_subprocess() -> None:
         + """
     def run(n):
         function = (lambda: None) if n % 2 else None
-        done = subprocess.run([sys.executable, "-S", "-c", f"print({n})"], capture_output=True, preexec_fn=function)
+        command = [sys.executable, "-S", "-c", f"print({n})"]
+        done = subprocess.run(command, capture_output=True, preexec_fn=function)
         return int(done.stdout)
     fibers = [roving.spawn(run, n) for n in range(8)]
     assert [fiber.join(50) for fiber in fibers] == list(range(8))

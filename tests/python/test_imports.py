@@ -47,7 +47,8 @@ def test_many_modules_at_once() -> None:
     N = 60
     for n in range(N):
         needs = f"import many{n // 2}\\n" if n else ""
-        write(f"many{n}", f"import roving, time\\nroving.yield_now()\\n{needs}runs.append({n})\\nroving.sleep(0.0005)\\nlast = {n}\\n")
+        work = f"runs.append({n})\\nroving.sleep(0.0005)\\nlast = {n}\\n"
+        write(f"many{n}", f"import roving, time\\nroving.yield_now()\\n{needs}{work}")
     importlib.invalidate_caches()
     def use(seed):
         order = list(range(N))
@@ -110,7 +111,7 @@ def test_an_import_that_is_cancelled() -> None:
 
 
 def test_the_import_lock() -> None:
-    """Excludes fibers of one worker from one another, and a waiting one parks. It may be held across a fork."""
+    """Excludes fibers of one worker from one another; a waiting one parks. It may be held across a fork."""
     child.check(
         """
         import _imp, os, warnings

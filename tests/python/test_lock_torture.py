@@ -1,4 +1,4 @@
-"""Locks of all sorts under thousands of fibers, some threads, cancellations, timeouts and a collector that never rests.
+"""Locks of all sorts under thousands of fibers, some threads, cancellations, timeouts and a collector.
 
 In child processes, for a second or so each; ROVING_TORTURE_SECONDS makes it longer.
 """

@@ -1,17 +1,21 @@
 """Locks of `_thread`, `get_ident` and the import lock in fibers."""
 
 import gc
+import importlib
 import queue
 import signal
-import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import child
 import pytest
 import roving
 
-LOCKS: list[Callable[[], object]] = [threading.Lock, threading.RLock]
+# Typeshed does not know what is private.
+threading: Any = importlib.import_module("threading")
+
+LOCKS: list[Callable[[], Any]] = [threading.Lock, threading.RLock]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -23,7 +27,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("make", LOCKS)
-def test_a_fiber_waits_for_a_thread(make: Callable[[], object]) -> None:
+def test_a_fiber_waits_for_a_thread(make: Callable[[], Any]) -> None:
     """And the thread's release wakes it."""
     lock = make()
     lock.acquire()
@@ -35,7 +39,7 @@ def test_a_fiber_waits_for_a_thread(make: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("make", LOCKS)
-def test_a_thread_waits_for_a_fiber(make: Callable[[], object]) -> None:
+def test_a_thread_waits_for_a_fiber(make: Callable[[], Any]) -> None:
     """And the fiber's release wakes it, natively as ever."""
     lock = make()
     held, go = threading.Event(), threading.Event()
@@ -73,7 +77,7 @@ def test_waiting_takes_no_time_of_the_processor() -> None:
     )
     lock.acquire()
     rlock.acquire()
-    waiting = queue.Queue()
+    waiting: queue.Queue[None] = queue.Queue()
 
     def on_condition() -> None:
         with condition:
@@ -107,7 +111,7 @@ def test_waiting_takes_no_time_of_the_processor() -> None:
 
 
 @pytest.mark.parametrize("make", LOCKS)
-def test_timeouts(make: Callable[[], object]) -> None:
+def test_timeouts(make: Callable[[], Any]) -> None:
     """Are kept, and leave nothing behind."""
     lock = make()
     lock.acquire()
@@ -127,10 +131,10 @@ def test_timeouts(make: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("make", LOCKS)
-def test_arguments(make: Callable[[], object]) -> None:
+def test_arguments(make: Callable[[], Any]) -> None:
     """Are refused as CPython refuses them."""
     lock = make()
-    for args, kwargs in [
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
         ((False, 1), {}),
         ((), {"timeout": -2}),
         ((), {"timeout": 1e100}),
@@ -138,7 +142,8 @@ def test_arguments(make: Callable[[], object]) -> None:
         ((), {"timeout": "1"}),
         ((1, 2, 3), {}),
         ((), {"sooner": True}),
-    ]:
+    ]
+    for args, kwargs in calls:
         with pytest.raises(Exception) as expected:  # noqa: PT011
             lock.acquire(*args, **kwargs)
         got = roving.spawn(lock.acquire, *args, **kwargs).exception()
@@ -150,7 +155,7 @@ def test_arguments(make: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("make", LOCKS)
-def test_a_cancelled_fiber_stops_waiting(make: Callable[[], object]) -> None:
+def test_a_cancelled_fiber_stops_waiting(make: Callable[[], Any]) -> None:
     """And the lock goes to the next."""
     lock = make()
     lock.acquire()
@@ -166,7 +171,7 @@ def test_a_cancelled_fiber_stops_waiting(make: Callable[[], object]) -> None:
 
 
 def test_books_are_kept_when_cancelled() -> None:
-    """Cancelled where Condition.wait takes its lock again: it comes back holding it. So with Semaphore.release."""
+    """Cancelled where Condition.wait takes its lock again, it has it at the end. Semaphore.release too."""
     condition = threading.Condition(threading.Lock())
     inside = []
 
@@ -294,7 +299,7 @@ def test_current_thread() -> None:
         assert threading.current_thread().ident == threading.get_ident()
         assert threading.current_thread().is_alive()
         roving.yield_now()
-        return threading.current_thread().name
+        return str(threading.current_thread().name)
 
     names = {fiber.join() for fiber in [roving.spawn(name) for _ in range(100)]}
     assert len(names) == 100

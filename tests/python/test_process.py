@@ -8,7 +8,8 @@ import pytest
 
 EXITS = {
     "waiting for locks": """
-        lock, rlock, event, condition = threading.Lock(), threading.RLock(), threading.Event(), threading.Condition()
+        lock, rlock = threading.Lock(), threading.RLock()
+        event, condition = threading.Event(), threading.Condition()
         lock.acquire(); rlock.acquire()
         def on_condition():
             with condition:
@@ -137,7 +138,7 @@ def test_handlers_run_in_the_main_thread() -> None:
 
 
 def test_the_frames_of_all_threads() -> None:
-    """The fiber that asks is there under its own ident; parked ones do no harm to whoever walks the stacks."""
+    """The fiber that asks is there under its own ident; parked ones do no harm to who walks the stacks."""
     child.check("""
         import traceback
         lock = threading.Lock()
