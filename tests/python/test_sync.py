@@ -155,18 +155,7 @@ def test_condition(place: Place, lock: Any) -> None:
         with pytest.raises(RuntimeError, match="un-acquired"):
             condition.notify()
 
-    if lock is threading.Lock:
-        # A fiber must not block its worker on a native lock that another fiber of it holds.
-        in_thread_only(place, body)
-    else:
-        place(body)
-
-
-def in_thread_only(place: Place, body: Callable[[], None]) -> None:
-    """Skip fibers."""
-    if place is in_fiber:
-        pytest.skip("needs the changes in place of the interpreter's locks")
-    body()
+    place(body)
 
 
 def test_a_notification_is_not_lost_with_a_cancelled_waiter() -> None:
