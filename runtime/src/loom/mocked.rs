@@ -46,7 +46,7 @@ pub(crate) mod sync {
             if deadline.is_some() {
                 return true;
             }
-            // loom's wait takes the guard by value; ours borrows it, as parking_lot's does.
+            // loom's wait takes the guard by value; ours borrows it.
             // SAFETY: the guard is moved out and a live one is moved back in before anything can
             // look at it; loom's wait does not unwind except to end the whole model.
             unsafe {

@@ -9,48 +9,69 @@ pub(crate) mod sync {
         };
     }
 
+    use std::sync::{PoisonError, TryLockError};
     use std::time::Instant;
+
+    // Those of std, and not parking_lot's: its waiters stand in a table that the whole process shares, behind locks that a
+    // fork may find held by a thread which the child does not have. Std's are words of their own.
 
     /// A mutex without poisoning: a panic inside the scheduler aborts, it never leaves broken data behind.
     #[derive(Debug, Default)]
-    pub(crate) struct Mutex<T: ?Sized>(parking_lot::Mutex<T>);
+    pub(crate) struct Mutex<T: ?Sized>(std::sync::Mutex<T>);
 
-    pub(crate) type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
+    pub(crate) type MutexGuard<'a, T> = std::sync::MutexGuard<'a, T>;
 
     impl<T> Mutex<T> {
         pub(crate) const fn new(value: T) -> Self {
-            Self(parking_lot::Mutex::new(value))
+            Self(std::sync::Mutex::new(value))
         }
 
         #[inline]
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock()
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
         #[inline]
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock()
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
         }
     }
 
     #[derive(Debug, Default)]
-    pub(crate) struct Condvar(parking_lot::Condvar);
+    pub(crate) struct Condvar(std::sync::Condvar);
 
     impl Condvar {
         pub(crate) const fn new() -> Self {
-            Self(parking_lot::Condvar::new())
+            Self(std::sync::Condvar::new())
         }
 
         /// Waits until notified, or until `deadline`; true when the deadline passed first.
         /// May wake spuriously.
         pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, deadline: Option<Instant>) -> bool {
-            match deadline {
-                Some(at) => self.0.wait_until(guard, at).timed_out(),
+            // Std's waits take the guard by value; ours borrow it.
+            // SAFETY: a live one is put back below before anything can look at it.
+            let taken = unsafe { std::ptr::read(guard) };
+            let bomb = AbortOnUnwind;
+            let (back, timed_out) = match deadline {
                 None => {
-                    self.0.wait(guard);
-                    false
+                    let back = self.0.wait(taken);
+                    (back.unwrap_or_else(PoisonError::into_inner), false)
                 }
-            }
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    let ended = self.0.wait_timeout(taken, left);
+                    let (back, ended) = ended.unwrap_or_else(PoisonError::into_inner);
+                    (back, ended.timed_out())
+                }
+            };
+            // SAFETY: overwrites the one that was moved out above, without dropping it.
+            unsafe { std::ptr::write(guard, back) };
+            std::mem::forget(bomb);
+            timed_out
         }
 
         pub(crate) fn notify_one(&self) {
@@ -59,6 +80,15 @@ pub(crate) mod sync {
 
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
+        }
+    }
+
+    /// Unwinding from a wait would drop a guard twice.
+    struct AbortOnUnwind;
+
+    impl Drop for AbortOnUnwind {
+        fn drop(&mut self) {
+            std::process::abort();
         }
     }
 }
