@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 5] = ["call.c", "check.c", "frame.c", "switch.c", "worker.c"];
+const SHIM: [&str; 6] = ["call.c", "check.c", "dump.c", "frame.c", "switch.c", "worker.c"];
 
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();

@@ -76,10 +76,10 @@ struct rv_fiber {
     uintptr_t stack_high;
     char *room_end;
     struct rv_saved saved;
-#if RV_ANCHOR
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
     struct rv_fiber *after;
+#if RV_ANCHOR
     struct _PyCStackRef last_ref;
 #endif
     /* The last frame. Only its `previous` is ever written after the start. */
@@ -92,9 +92,11 @@ struct rv_worker {
     struct rv_fiber *running;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
+    struct rv_fiber *parked;
+    /* The next one in the list of all workers, which changes attached, and is read while the world is stopped. */
+    struct rv_worker *next;
 #if RV_ANCHOR
     PyThreadState *anchor;
-    struct rv_fiber *parked;
 #endif
 };
 
@@ -128,6 +130,15 @@ void rv_worker_rebase(void);
 struct rv_worker *rv_this_worker(void);
 /* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
 int rv_worker_is_suspended(struct rv_worker *worker);
+
+/* The first of all workers. While the world is stopped. */
+struct rv_worker *rv_first_worker(void);
+
+/* dump.c */
+/* Appends to `list`, for every fiber that has started and not ended, a tuple: its object, 1 if it runs and 0 if it is
+ * parked, and, with `stacks`, a list of (code, line) from the innermost call to the outermost, else None. Stops the
+ * world meanwhile. -1 with an exception set. */
+int rv_dump(PyObject *list, int stacks);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */

@@ -1,6 +1,7 @@
 /* A worker thread and its thread state. */
 #include "switch.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -47,6 +48,29 @@ static void attach(PyThreadState *ts) {
     RV_HANG_DISARM;
 }
 
+static struct rv_worker *workers;
+static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct rv_worker *rv_first_worker(void) { return workers; }
+
+/* Attached: nobody stops the world in the middle. */
+static void list_worker(struct rv_worker *w) {
+    pthread_mutex_lock(&workers_lock);
+    w->next = workers;
+    workers = w;
+    pthread_mutex_unlock(&workers_lock);
+}
+
+static void unlist_worker(struct rv_worker *w) {
+    pthread_mutex_lock(&workers_lock);
+    struct rv_worker **at = &workers;
+    while (*at != w) {
+        at = &(*at)->next;
+    }
+    *at = w->next;
+    pthread_mutex_unlock(&workers_lock);
+}
+
 int rv_worker_start(void) {
     struct rv_worker *w = calloc(1, sizeof *w);
     if (w == NULL) {
@@ -71,12 +95,14 @@ int rv_worker_start(void) {
     }
 #endif
     rv_save_all(&w->base, w->tstate);
+    list_worker(w);
     this_worker = w;
     return 0;
 }
 
 void rv_worker_stop(void) {
     struct rv_worker *w = this_worker;
+    unlist_worker(w);
 #if RV_ANCHOR
     /* Fibers still parked are abandoned: nobody runs their frames again, so nobody needs what they refer to. */
     w->anchor->current_frame = NULL;

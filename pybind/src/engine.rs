@@ -93,6 +93,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     // With a GIL two workers would only wait for one another.
     let gil = has_gil(py)?;
     let workers = if gil { Some(1) } else { workers };
+    let settings = crate::config::start();
     py.detach(|| {
         let _starting = lock(&STARTING);
         if ENGINE.get().is_some() {
@@ -102,9 +103,17 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
         if gil {
             // A worker that waits for the GIL looks like one that sits in a blocking call.
             builder = builder.max_spares(0);
+        } else if let Some(spares) = settings.max_spares {
+            builder = builder.max_spares(spares);
         }
-        if let Some(workers) = workers {
+        if let Some(workers) = workers.or(settings.workers) {
             builder = builder.workers(workers);
+        }
+        if let Some(bytes) = settings.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        if let Some(threads) = settings.blocking_threads {
+            builder = builder.blocking_threads(threads);
         }
         let runtime = builder.hooks(PythonHooks).build()?;
         let engine = Engine {
@@ -151,6 +160,11 @@ pub(crate) fn is_suspended(index: usize) -> bool {
     let found = workers.iter().find(|worker| worker.index == index);
     // SAFETY: it stands in the list, whose lock we hold.
     found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
+}
+
+/// Whether the thread that Python knows by this number is a worker.
+pub(crate) fn is_worker_thread(thread: u64) -> bool {
+    lock(&WORKERS).iter().any(|worker| worker.thread as u64 == thread)
 }
 
 /// Stop the runtime: called by atexit, and of no use to anybody else.

@@ -2,8 +2,9 @@
 //! `#[pyfunction]` costs at each call.
 
 use crate::fiber::{self, Fiber};
+use crate::options::Settings;
+use crate::shim;
 use crate::wait::{self, Place};
-use crate::{cancel, shim};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -84,7 +85,7 @@ unsafe extern "C" fn spawn(
             return Err(PyTypeError::new_err("spawn takes a callable and its arguments"));
         }
         // SAFETY: CPython passes `count` arguments, and behind them one for each of the `names`.
-        unsafe { fiber::spawn(py, args, count, names) }.map(Py::into_ptr)
+        unsafe { fiber::spawn(py, args, count, names, None) }.map(Py::into_ptr)
     })
 }
 
@@ -101,9 +102,7 @@ unsafe extern "C" fn yield_now(
         }
         if shim::current().is_some() {
             roving_runtime::yield_now();
-            if roving_runtime::checkpoint().is_err() {
-                cancel::wait(roving_runtime::checkpoint)?;
-            }
+            wait::checkpoint(py)?;
         } else {
             yield_thread(py)?;
         }
@@ -118,7 +117,8 @@ fn yield_thread(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     };
     py.detach(std::thread::yield_now);
-    py.check_signals()
+    py.check_signals()?;
+    wait::checkpoint(py)
 }
 
 /// Starts a fiber from Rust.
@@ -132,5 +132,28 @@ pub(crate) fn spawn_with(
         .collect();
     let count = all.len() as ffi::Py_ssize_t;
     // SAFETY: the tuple keeps the arguments alive; there are no names.
-    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut()) }
+    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut(), None) }
+}
+
+/// Starts a fiber from Rust, with arguments by name too.
+pub(crate) fn spawn_named(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, pyo3::types::PyTuple>,
+    kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+    options: Option<&Settings>,
+) -> PyResult<Py<Fiber>> {
+    let mut all: Vec<_> = std::iter::once(function.clone()).chain(args.iter()).collect();
+    let count = all.len() as ffi::Py_ssize_t;
+    let (names, values): (Vec<_>, Vec<_>) = kwargs.iter().flat_map(|kwargs| kwargs.iter()).unzip();
+    all.extend(values);
+    let tuple = if names.is_empty() {
+        None
+    } else {
+        Some(pyo3::types::PyTuple::new(py, names)?)
+    };
+    let names = tuple.as_ref().map_or(ptr::null_mut(), Bound::as_ptr);
+    let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
+    // SAFETY: `all` keeps the arguments alive, and the tuple of names, which is not dropped yet, has one for each of the last.
+    unsafe { fiber::spawn(py, pointers.as_ptr(), count, names, options) }
 }

@@ -1,13 +1,17 @@
 //! `roving.Fiber`, and what runs in one.
 //!
-//! Law of its fields: `handle` is set by the maker before anybody else sees the object. `call` belongs to the maker until the fiber is started, then to whoever runs or refuses it.
+//! Law of its fields: `handle` is set by the maker before anybody else sees the object. `call` belongs to the maker
+//! until the fiber is started, then to whoever runs or refuses it. `account` is the fiber's own.
 //! `outcome` is written by the one that runs or refuses it, before the runtime publishes the fiber's end, and only
 //! read after that end was seen. The collector looks at both while every thread stands at a safe point, and none
 //! of the accesses above has one in its middle.
 
+use crate::cancel::Account;
 use crate::errors::{self, Cancelled, FiberCancelled};
 use crate::held::Held;
-use crate::{engine, shim, timeout, wait};
+use crate::options::{self, Settings};
+use crate::wait::{self, Why};
+use crate::{deadlock, engine, shim, timeout};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -22,8 +26,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const TAKEN: u8 = 1;
 /// `cancel` was called.
 const CANCELLED: u8 = 2;
-/// The fiber was told so.
-const TOLD: u8 = 4;
+/// `run` does not wait for it.
+pub(crate) const DAEMON: u8 = 8;
+/// In `why`: only another fiber, or thread, can end that wait.
+const ENDLESS: u8 = 0x80;
 
 /// What a fiber is to call.
 struct Call {
@@ -52,6 +58,9 @@ enum Outcome {
 pub(crate) struct Fiber {
     handle: UnsafeCell<Option<JoinHandle<()>>>,
     flags: AtomicU8,
+    /// What it waits for: a `Why`. For dumps.
+    why: AtomicU8,
+    account: Account,
     call: UnsafeCell<Option<Call>>,
     outcome: UnsafeCell<Outcome>,
 }
@@ -94,6 +103,7 @@ impl Task {
             // SAFETY: attached.
             unsafe { held.drop_attached() };
         }
+        fiber.ends();
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
     }
@@ -111,6 +121,7 @@ impl Drop for Task {
         } else {
             Outcome::NoStack
         };
+        fiber.ends();
         // SAFETY: the right to refuse it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: as above.
@@ -150,14 +161,55 @@ impl Fiber {
         self.flags.fetch_or(flag, Ordering::Relaxed);
     }
 
-    /// Whether its cancellation has been delivered.
-    pub(crate) fn has_been_told(&self) -> bool {
-        self.has(TOLD)
+    /// Whether it has been asked to stop.
+    #[inline]
+    pub(crate) fn is_cancel_requested(&self) -> bool {
+        self.has(CANCELLED)
     }
 
-    /// Its cancellation is delivered.
-    pub(crate) fn tell(&self) {
-        self.set(TOLD);
+    /// Notes that it is asked to stop.
+    pub(crate) fn request_cancel(&self) {
+        self.set(CANCELLED);
+    }
+
+    /// Notes that somebody has what it raised, so that it need not be reported.
+    pub(crate) fn take_failure(&self) {
+        self.set(TAKEN);
+    }
+
+    /// Whom it obeys. For the fiber itself alone.
+    #[inline]
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Says what it waits for, and whether only another fiber can end that. By the fiber itself.
+    #[inline]
+    pub(crate) fn set_why(&self, why: Why, endless: bool) {
+        let endless = if endless { ENDLESS } else { 0 };
+        let before = self.why.load(Ordering::Relaxed);
+        self.why.store(why as u8 | endless, Ordering::Relaxed);
+        match (before & ENDLESS, endless) {
+            (0, ENDLESS) => deadlock::fiber_waits(1),
+            (ENDLESS, 0) => deadlock::fiber_waits(-1),
+            _ => {}
+        }
+    }
+
+    /// What it waits for.
+    pub(crate) fn why(&self) -> &'static str {
+        Why::of(self.why.load(Ordering::Relaxed) & !ENDLESS)
+    }
+
+    /// It will not run any more.
+    fn ends(&self) {
+        if self.has(DAEMON) {
+            options::daemon_ended();
+        }
+    }
+
+    pub(crate) fn runtime_handle(&self) -> &JoinHandle<()> {
+        self.handle()
     }
 
     /// The outcome of a call that raised.
@@ -292,7 +344,9 @@ impl Fiber {
     /// Ask the fiber to stop, and return at once: False if it has ended already.
     ///
     /// One that has not started never will. One that has gets Cancelled raised where it waits, or at its next wait.
-    fn cancel(&self) -> bool {
+    /// While it handles that its waits succeed, for `cancel_grace` seconds; if it goes on as if nothing had happened,
+    /// the next wait raises it again.
+    pub(crate) fn cancel(&self) -> bool {
         let handle = self.handle();
         if handle.is_done() {
             return false;
@@ -380,6 +434,7 @@ pub(crate) unsafe fn spawn(
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
+    options: Option<&Settings>,
 ) -> PyResult<Py<Fiber>> {
     // SAFETY: there is at least one, by the caller's promise.
     let function = unsafe { *args };
@@ -397,6 +452,8 @@ pub(crate) unsafe fn spawn(
     let fiber = Fiber {
         handle: UnsafeCell::new(None),
         flags: AtomicU8::new(0),
+        why: AtomicU8::new(0),
+        account: Account::new(),
         call: UnsafeCell::new(Some(Call {
             // SAFETY: attached; a live object, counted here.
             function: unsafe { Held::from_borrowed(function) },
@@ -409,8 +466,14 @@ pub(crate) unsafe fn spawn(
     let object = Py::new(py, fiber)?;
     // SAFETY: attached; a live object, counted here.
     let task = Task(unsafe { Held::from_borrowed(object.as_ptr()) });
-    let (prepared, joiner) = handle
-        .fiber()
+    let builder = match options {
+        None => handle.fiber(),
+        Some(options) => {
+            object.get().set(options.flags());
+            options.apply(handle.fiber())
+        }
+    };
+    let (prepared, joiner) = builder
         .prepare(move || task.run())
         .map_err(|error| PyRuntimeError::new_err(format!("cannot spawn: {error}")))?;
     // SAFETY: nobody else has seen the fiber yet.

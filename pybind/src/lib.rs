@@ -3,7 +3,11 @@
 //!
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
+mod blocking;
 mod cancel;
+mod channel;
+mod config;
+mod deadlock;
 mod engine;
 mod entry;
 mod errors;
@@ -11,7 +15,10 @@ mod fiber;
 mod functions;
 mod held;
 mod hooks;
+mod options;
+mod scope;
 mod shim;
+mod sync;
 mod timeout;
 mod wait;
 
@@ -23,9 +30,42 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     shim::check(py)?;
     module.add_class::<fiber::Fiber>()?;
     module.add_class::<errors::UnjoinedFailure>()?;
+    module.add_class::<options::Options>()?;
+    module.add_class::<channel::Channel>()?;
+    module.add_class::<channel::RecvOp>()?;
+    module.add_class::<channel::SendOp>()?;
+    module.add_class::<sync::condition::Condition>()?;
+    module.add_class::<sync::event::Event>()?;
+    module.add_class::<sync::lock::Lock>()?;
+    module.add_class::<sync::rlock::RLock>()?;
+    module.add_class::<sync::semaphore::BoundedSemaphore>()?;
+    module.add_class::<sync::semaphore::Semaphore>()?;
+    module.add_class::<scope::children::Scope>()?;
+    module.add_class::<scope::timeout::Timeout>()?;
+    module.add_class::<scope::shield::Shield>()?;
+    module.add("Closed", py.get_type::<errors::Closed>())?;
+    module.add("Deadlock", py.get_type::<errors::Deadlock>())?;
+    module.add(
+        "RovingInternalError",
+        py.get_type::<errors::RovingInternalError>(),
+    )?;
+    module.add("WouldBlock", py.get_type::<errors::WouldBlock>())?;
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
     entry::add_to(module)?;
+    module.add_function(wrap_pyfunction!(blocking::blocking, module)?)?;
+    module.add_function(wrap_pyfunction!(blocking::wait_readable, module)?)?;
+    module.add_function(wrap_pyfunction!(blocking::wait_writable, module)?)?;
+    module.add_function(wrap_pyfunction!(config::configure, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::_dump, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::fibers, module)?)?;
+    module.add_function(wrap_pyfunction!(options::options, module)?)?;
+    module.add_function(wrap_pyfunction!(channel::select::select, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::move_on_after, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::children::scope, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::shield::shield, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::timeout, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;

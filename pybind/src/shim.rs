@@ -55,6 +55,7 @@ mod raw {
             error: *mut *mut PyObject,
         ) -> *mut PyObject;
         pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
+        pub(super) fn rv_dump(list: *mut PyObject, stacks: c_int) -> c_int;
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
         pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
     }
@@ -297,5 +298,14 @@ pub(crate) unsafe fn keep_arguments(
     match unsafe { Held::from_owned(tuple) } {
         Some(tuple) => Ok((Some(tuple), names)),
         None => Err(PyErr::fetch(py)),
+    }
+}
+
+/// Fills `list` with all fibers that have started: see `rv_dump`.
+pub(crate) fn dump(list: &Bound<'_, pyo3::types::PyList>, stacks: bool) -> PyResult<()> {
+    // SAFETY: attached, as the reference shows.
+    match unsafe { raw::rv_dump(list.as_ptr(), c_int::from(stacks)) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(list.py())),
     }
 }
