@@ -83,9 +83,9 @@ stress: toolchain ## 10,000 connections, then the seeded stress test (ROVING_STR
 	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
 
 .PHONY: bench
-bench: toolchain ## measure beside the peers
-	@if [ ! -x benches/run ]; then echo "there are no benches yet: benches/run is missing" >&2; exit 1; fi
+bench: setup ## measure beside the peers, in Rust and in Python
 	benches/run
+	benches/run-python
 
 .PHONY: clean
 clean: ## remove what was built here; interpreters in the cache stay
