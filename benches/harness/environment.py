@@ -1,4 +1,4 @@
-"""The environment that Python's benches run in: one an interpreter, below .build, with roving and the peers."""
+"""The environment that Python's benches run in: one for each interpreter, with roving and the peers."""
 
 import json
 import re

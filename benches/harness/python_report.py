@@ -74,10 +74,10 @@ def markdown(
     if rows:
         parts.append(main_table(rows, peers))
         parts.append(
-            "Medians of samples taken in turn, each peer in a process of its own. In brackets: the peer's time in"
-            " roving's, the median of the rounds' own ratios; above 1, roving is faster. `~`: the middle half of"
-            " the samples spreads over more than a fifth of the median. `-`: has no such thing. `workers` is also"
-            " the number of cores that every peer's process may use."
+            "Medians of samples taken in turn, each peer in a process of its own. In brackets: the peer's"
+            " time in roving's, the median of the rounds' own ratios; above 1, roving is faster. `~`: the"
+            " middle half of the samples spreads over more than a fifth of the median. `-`: has no such"
+            " thing. `workers` is also the number of cores that every peer's process may use."
         )
         if any(row.bench in scaled and row.workers > 1 for row in rows):
             parts.append("## More workers against one\n\n" + scaling_table(rows, scaled, peers))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import benches
+import catalogue
 
 
 def memory() -> int:
@@ -61,11 +61,11 @@ class Samples:
 
     def calibrated(self, name: str) -> int:
         """Find how many operations take `length` seconds; warm up on the way."""
-        bench = benches.BENCHES[name]
+        bench = catalogue.BENCHES[name]
         if bench.fixed is not None:
             return bench.fixed
         # What is done by the batch is counted by the batch.
-        least = benches.BATCH if "batch" in name else 1 if bench.workers == "scale" else benches.RIVALS
+        least = catalogue.BATCH if "batch" in name else 1 if bench.workers == "scale" else catalogue.RIVALS
         operations = least
         while True:
             # Twice, so that one moment's delay does not pass for work.

@@ -6,7 +6,7 @@ from functools import cache
 from time import perf_counter as clock
 from typing import Any
 
-import benches
+import catalogue
 from work import fib, merge, texts, words
 
 Loop = asyncio.AbstractEventLoop
@@ -49,8 +49,8 @@ async def spawn_batch(n: int) -> float:
     """Many, then joined."""
     spawn = asyncio.create_task
     start = clock()
-    for _ in range(n // benches.BATCH or 1):
-        for task in [spawn(nothing()) for _ in range(benches.BATCH)]:
+    for _ in range(n // catalogue.BATCH or 1):
+        for task in [spawn(nothing()) for _ in range(catalogue.BATCH)]:
             await task
     return clock() - start
 
@@ -111,7 +111,7 @@ async def rivals(n: int) -> float:
             async with lock:
                 count.value += 1
 
-    return await each(*[rival(n // benches.RIVALS or 1) for _ in range(benches.RIVALS)])
+    return await each(*[rival(n // catalogue.RIVALS or 1) for _ in range(catalogue.RIVALS)])
 
 
 async def handed_on(n: int) -> float:
@@ -123,19 +123,19 @@ async def handed_on(n: int) -> float:
             async with lock:
                 await sleep(0)
 
-    return await each(*[rival(n // benches.RIVALS or 1) for _ in range(benches.RIVALS)])
+    return await each(*[rival(n // catalogue.RIVALS or 1) for _ in range(catalogue.RIVALS)])
 
 
 async def sleepers(n: int) -> float:
     """All at once."""
-    return await each(*[asyncio.sleep(benches.SLEEP) for _ in range(n)])
+    return await each(*[asyncio.sleep(catalogue.SLEEP) for _ in range(n)])
 
 
 async def cpu(n: int) -> float:
     """Computation alone: one core is all it has."""
 
     async def task() -> None:
-        fib(benches.FIB)
+        fib(catalogue.FIB)
 
     return sum([await each(*[task() for _ in range(64)]) for _ in range(n)])
 
@@ -161,7 +161,7 @@ BENCHES: dict[str, Callable[[int], float]] = {
         "spawn_batch": spawn_batch,
         "yield": taking_turns,
         "channel": channel(1),
-        "channel_buffered": channel(benches.BUFFER),
+        "channel_buffered": channel(catalogue.BUFFER),
         "lock": alone,
         "lock_rivals": rivals,
         "lock_handed_on": handed_on,

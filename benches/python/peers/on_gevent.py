@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import perf_counter as clock
 from typing import Any
 
-import benches
+import catalogue
 import gevent
 import gevent.event
 import gevent.lock
@@ -32,7 +32,7 @@ def spawn_join(n: int) -> float:
 
 def spawn_batch(n: int) -> float:
     """Many, then joined."""
-    return sum(each(nothing, *[()] * benches.BATCH) for _ in range(n // benches.BATCH or 1))
+    return sum(each(nothing, *[()] * catalogue.BATCH) for _ in range(n // catalogue.BATCH or 1))
 
 
 def turns(n: int) -> None:
@@ -86,7 +86,7 @@ def rivals(n: int) -> float:
             with lock:
                 count.value += 1
 
-    return each(rival, *[(n // benches.RIVALS or 1,)] * benches.RIVALS)
+    return each(rival, *[(n // catalogue.RIVALS or 1,)] * catalogue.RIVALS)
 
 
 def handed_on(n: int) -> float:
@@ -98,12 +98,12 @@ def handed_on(n: int) -> float:
             with lock:
                 sleep(0)
 
-    return each(rival, *[(n // benches.RIVALS or 1,)] * benches.RIVALS)
+    return each(rival, *[(n // catalogue.RIVALS or 1,)] * catalogue.RIVALS)
 
 
 def cpu(n: int) -> float:
     """Computation alone: one core is all it has."""
-    return sum(each(fib, *[(benches.FIB,)] * 64) for _ in range(n))
+    return sum(each(fib, *[(catalogue.FIB,)] * 64) for _ in range(n))
 
 
 def count_words(n: int) -> float:
@@ -122,11 +122,11 @@ BENCHES: dict[str, Bench] = {
     "spawn_batch": spawn_batch,
     "yield": lambda n: each(turns, (n // 2,), (n // 2,)),
     "channel": channel(gevent.queue.Channel),
-    "channel_buffered": channel(lambda: gevent.queue.Queue(benches.BUFFER)),
+    "channel_buffered": channel(lambda: gevent.queue.Queue(catalogue.BUFFER)),
     "lock": alone,
     "lock_rivals": rivals,
     "lock_handed_on": handed_on,
-    "sleepers": lambda n: each(gevent.sleep, *[(benches.SLEEP,)] * n),
+    "sleepers": lambda n: each(gevent.sleep, *[(catalogue.SLEEP,)] * n),
     "cpu": cpu,
     "words": count_words,
 }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from time import perf_counter as clock
 from typing import Any
 
-import benches
+import catalogue
 from greenlet import getcurrent, greenlet
 from work import nothing
 
@@ -20,8 +20,8 @@ def spawn_join(n: int) -> float:
 def spawn_batch(n: int) -> float:
     """Many made, then run."""
     start = clock()
-    for _ in range(n // benches.BATCH or 1):
-        for one in [greenlet(nothing) for _ in range(benches.BATCH)]:
+    for _ in range(n // catalogue.BATCH or 1):
+        for one in [greenlet(nothing) for _ in range(catalogue.BATCH)]:
             one.switch()
     return clock() - start
 

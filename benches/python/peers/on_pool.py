@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter as clock
 from time import sleep
 
-import benches
+import catalogue
 from work import fib, merge, nothing, texts, words
 
 POOL = ThreadPoolExecutor(int(os.environ["ROVING_WORKERS"]))
@@ -25,8 +25,8 @@ def spawn_join(n: int) -> float:
 def spawn_batch(n: int) -> float:
     """Many, then joined."""
     start = clock()
-    for _ in range(n // benches.BATCH or 1):
-        for future in [POOL.submit(nothing) for _ in range(benches.BATCH)]:
+    for _ in range(n // catalogue.BATCH or 1):
+        for future in [POOL.submit(nothing) for _ in range(catalogue.BATCH)]:
             future.result()
     return clock() - start
 
@@ -35,7 +35,7 @@ def sleepers(n: int) -> float:
     """A thousand at once."""
     start = clock()
     with ThreadPoolExecutor(WIDE) as pool:
-        for future in [pool.submit(sleep, benches.SLEEP) for _ in range(n)]:
+        for future in [pool.submit(sleep, catalogue.SLEEP) for _ in range(n)]:
             future.result()
     return clock() - start
 
@@ -44,7 +44,7 @@ def cpu(n: int) -> float:
     """Computation alone."""
     start = clock()
     for _ in range(n):
-        list(POOL.map(fib, [benches.FIB] * 64))
+        list(POOL.map(fib, [catalogue.FIB] * 64))
     return clock() - start
 
 

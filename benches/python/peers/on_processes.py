@@ -7,7 +7,7 @@ from functools import cache
 from multiprocessing.pool import Pool
 from time import perf_counter as clock
 
-import benches
+import catalogue
 from work import fib, merge, nothing, texts, words
 
 
@@ -37,8 +37,8 @@ def spawn_batch(n: int) -> float:
     """Many, then joined."""
     apply = pool().apply_async
     start = clock()
-    for _ in range(n // benches.BATCH or 1):
-        for result in [apply(nothing) for _ in range(benches.BATCH)]:
+    for _ in range(n // catalogue.BATCH or 1):
+        for result in [apply(nothing) for _ in range(catalogue.BATCH)]:
             result.get()
     return clock() - start
 
@@ -48,7 +48,7 @@ def cpu(n: int) -> float:
     run = pool().map
     start = clock()
     for _ in range(n):
-        run(fib, [benches.FIB] * 64)
+        run(fib, [catalogue.FIB] * 64)
     return clock() - start
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import perf_counter as clock
 from typing import Any
 
-import benches
+import catalogue
 import roving
 from work import fib, merge, nothing, texts, words
 
@@ -39,8 +39,8 @@ def spawn_batch(n: int) -> float:
     """Many, then joined."""
     spawn = roving.spawn
     start = clock()
-    for _ in range(n // benches.BATCH or 1):
-        for fiber in [spawn(nothing) for _ in range(benches.BATCH)]:
+    for _ in range(n // catalogue.BATCH or 1):
+        for fiber in [spawn(nothing) for _ in range(catalogue.BATCH)]:
             fiber.join()
     return clock() - start
 
@@ -98,9 +98,9 @@ def rivals(n: int) -> float:
             with lock:
                 count.value += 1
 
-    each = n // benches.RIVALS or 1
-    took = both(rival, *[(each,)] * benches.RIVALS)
-    assert count.value == benches.RIVALS * each
+    each = n // catalogue.RIVALS or 1
+    took = both(rival, *[(each,)] * catalogue.RIVALS)
+    assert count.value == catalogue.RIVALS * each
     return took
 
 
@@ -113,19 +113,19 @@ def handed_on(n: int) -> float:
             with lock:
                 yield_now()
 
-    return both(rival, *[(n // benches.RIVALS or 1,)] * benches.RIVALS)
+    return both(rival, *[(n // catalogue.RIVALS or 1,)] * catalogue.RIVALS)
 
 
 def sleepers(n: int) -> float:
     """All at once."""
-    return both(roving.sleep, *[(benches.SLEEP,)] * n)
+    return both(roving.sleep, *[(catalogue.SLEEP,)] * n)
 
 
 def cpu(n: int) -> float:
     """Computation alone."""
     start = clock()
     for _ in range(n):
-        for fiber in [roving.spawn(fib, benches.FIB) for _ in range(64)]:
+        for fiber in [roving.spawn(fib, catalogue.FIB) for _ in range(64)]:
             fiber.join()
     return clock() - start
 
@@ -146,7 +146,7 @@ BENCHES: dict[str, Bench] = {
     "spawn_batch_main": spawn_batch,
     "yield": in_fiber(lambda n: both(turns, (n // 2,), (n // 2,))),
     "channel": channel(0),
-    "channel_buffered": channel(benches.BUFFER),
+    "channel_buffered": channel(catalogue.BUFFER),
     "lock": in_fiber(lambda n: alone(roving.Lock(), n)),
     "thread_lock": in_fiber(lambda n: alone(threading.Lock(), n)),
     "lock_rivals": in_fiber(rivals),

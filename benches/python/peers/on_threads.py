@@ -8,7 +8,7 @@ from time import perf_counter as clock
 from time import sleep
 from typing import Any
 
-import benches
+import catalogue
 from work import fib, merge, nothing, texts, words
 
 Bench = Callable[[int], float]
@@ -37,7 +37,7 @@ def spawn_join(n: int) -> float:
 
 def spawn_batch(n: int) -> float:
     """Many, then joined."""
-    return sum(each(nothing, *[()] * benches.BATCH) for _ in range(n // benches.BATCH or 1))
+    return sum(each(nothing, *[()] * catalogue.BATCH) for _ in range(n // catalogue.BATCH or 1))
 
 
 def turns(n: int) -> None:
@@ -91,7 +91,7 @@ def rivals(n: int) -> float:
             with lock:
                 count.value += 1
 
-    return each(rival, *[(n // benches.RIVALS or 1,)] * benches.RIVALS)
+    return each(rival, *[(n // catalogue.RIVALS or 1,)] * catalogue.RIVALS)
 
 
 def handed_on(n: int) -> float:
@@ -103,7 +103,7 @@ def handed_on(n: int) -> float:
             with lock:
                 yield_now()
 
-    return each(rival, *[(n // benches.RIVALS or 1,)] * benches.RIVALS)
+    return each(rival, *[(n // catalogue.RIVALS or 1,)] * catalogue.RIVALS)
 
 
 def by_hand(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
@@ -121,7 +121,7 @@ def cpu(n: int) -> float:
     """Computation alone."""
     start = clock()
     for _ in range(n):
-        by_hand(fib, [benches.FIB] * 64)
+        by_hand(fib, [catalogue.FIB] * 64)
     return clock() - start
 
 
@@ -141,12 +141,12 @@ BENCHES: dict[str, Bench] = {
     "spawn_batch_main": spawn_batch,
     "yield": lambda n: each(turns, (n // 2,), (n // 2,)),
     "channel": channel(1),
-    "channel_buffered": channel(benches.BUFFER),
+    "channel_buffered": channel(catalogue.BUFFER),
     "lock": alone,
     "thread_lock": alone,
     "lock_rivals": rivals,
     "lock_handed_on": handed_on,
-    "sleepers": lambda n: each(sleep, *[(benches.SLEEP,)] * n),
+    "sleepers": lambda n: each(sleep, *[(catalogue.SLEEP,)] * n),
     "cpu": cpu,
     "words": count_words,
 }
