@@ -36,5 +36,5 @@ BENCHES = {
         f"one of {SLEEPERS:,} calls that sleep {SLEEP * 1000:.0f} ms, all at once", fixed=SLEEPERS
     ),
     "cpu": Bench(f"all of 64 x fib({FIB})", "scale"),
-    "words": Bench("count the words of 64 texts of 4,000 and add up", "scale"),
+    "words": Bench("count the words of 64 texts of 8,000 and add up", "scale"),
 }

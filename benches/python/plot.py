@@ -56,7 +56,7 @@ def operations(report: Any, folder: Path) -> None:
     if not rows:
         return
     peers = [peer for peer in COLOURS if any(peer in row["median_ns"] for row in rows)]
-    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.62 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.8 * len(rows)), layout="constrained")
     for place, row in enumerate(rows):
         present = [peer for peer in peers if peer in row["median_ns"]]
         height = 0.8 / max(len(present), 4)
@@ -88,6 +88,7 @@ def memory(report: Any, folder: Path) -> None:
     if not rows:
         return
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    labels: list[float] = []
     for peer, colour in COLOURS.items():
         points = [
             (int(row["bench"].replace(",", "")), statistics.median(row["extra"][peer]["bytes"]))
@@ -97,10 +98,11 @@ def memory(report: Any, folder: Path) -> None:
         if points:
             counts, sizes = zip(*points, strict=True)
             axes.plot(counts, sizes, "o-", color=colour, label=peer)
-            text = f"{peer}, {size_text(sizes[-1])}"
-            axes.annotate(
-                text, (counts[-1], sizes[-1]), (6, 0), textcoords="offset points", fontsize=7, va="center"
-            )
+            # Those of about the same size get their names one above the other.
+            above = 10 * sum(0.8 < size / sizes[-1] < 1.25 for size in labels)
+            labels.append(sizes[-1])
+            at, text = (counts[-1], sizes[-1]), f"{peer}, {size_text(sizes[-1])}"
+            axes.annotate(text, at, (6, above), textcoords="offset points", fontsize=7, va="center")
     axes.set_xscale("log")
     axes.set_yscale("log", base=2)
     axes.set_xlim(right=axes.get_xlim()[1] * 4)

@@ -23,11 +23,11 @@ def words(text: str) -> Counter[str]:
     return counts
 
 
-def texts(many: int = TASKS, length: int = 4_000) -> list[str]:
+def texts(many: int = TASKS, length: int = 8_000) -> list[str]:
     """Make up texts, always the same ones."""
     chance = random.Random(7)
     letters = "etaoinshrdlu"
-    known = ["".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(3_000)]
+    known = ["".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(500)]
     return [" ".join(chance.choices(known, k=length)) + "." for _ in range(many)]
 
 
