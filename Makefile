@@ -31,8 +31,10 @@ toolchain:
 	@scripts/setup --toolchain
 
 .PHONY: demo
-demo: toolchain ## run what roving can do at present: many fibers on a few workers, in Rust
-	cargo run --release -p roving-runtime --example demo
+demo: python ## run what roving can do at present: ten thousand calls at once, a computation on all cores
+	@echo; echo "== examples/python/fan_out.py"; $(venv)/python examples/python/fan_out.py
+	@echo; echo "== examples/python/word_count.py"; $(venv)/python examples/python/word_count.py
+	@echo; echo "The same fibers in Rust: cargo run --release -p roving-runtime --example demo"
 
 .PHONY: python
 python: setup ## build the Python package into .venv

@@ -2,8 +2,8 @@
 
 usage: shared_index.py [DOCUMENTS]
 
-Which lock, and for what, is the subject of docs/MEMORY_MODEL.md: a dict is safe to read while others write it,
-but to look up and then to append are two operations, so the writers of one shard take turns.
+Which lock for what is the subject of docs/MEMORY_MODEL.md: a dict is safe to read while others write it,
+but to look up and to append are two operations, so the writers of a shard take turns.
 """
 
 import random

@@ -1,5 +1,6 @@
 """The examples run, small, in processes of their own."""
 
+import re
 import subprocess
 import sys
 
@@ -35,3 +36,10 @@ def test_example(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert said in done.stdout
     assert not done.stderr
+
+
+def test_the_readme() -> None:
+    """The program that everybody reads first does what it says."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (child.ROOT / "README.md").read_text(), re.M | re.S)
+    done = child.run(program)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "10000 333283335000\n", "")
