@@ -31,8 +31,10 @@ toolchain:
 	@scripts/setup --toolchain
 
 .PHONY: demo
-demo: toolchain ## run what roving can do at present: many fibers on a few workers, in Rust
-	cargo run --release -p roving-runtime --example demo
+demo: python ## run what roving can do at present: ten thousand calls at once, a computation on all cores
+	@echo; echo "== examples/python/fan_out.py"; $(venv)/python examples/python/fan_out.py
+	@echo; echo "== examples/python/word_count.py"; $(venv)/python examples/python/word_count.py
+	@echo; echo "The same fibers in Rust: cargo run --release -p roving-runtime --example demo"
 
 .PHONY: python
 python: setup ## build the Python package into .venv
@@ -83,9 +85,9 @@ stress: toolchain ## 10,000 connections, then the seeded stress test (ROVING_STR
 	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
 
 .PHONY: bench
-bench: toolchain ## measure beside the peers
-	@if [ ! -x benches/run ]; then echo "there are no benches yet: benches/run is missing" >&2; exit 1; fi
+bench: setup ## measure beside the peers, in Rust and in Python
 	benches/run
+	benches/run-python
 
 .PHONY: clean
 clean: ## remove what was built here; interpreters in the cache stay
