@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import roving
-from test_scope import Place, in_fiber, places
+from test_scope import Place, places
 
 
 def workers(count: int, function: Callable[[], Any]) -> None:
