@@ -3,7 +3,15 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 5] = ["call.c", "check.c", "frame.c", "switch.c", "worker.c"];
+const SHIM: [&str; 7] = [
+    "call.c",
+    "check.c",
+    "frame.c",
+    "gil.c",
+    "preempt.c",
+    "switch.c",
+    "worker.c",
+];
 
 fn main() {
     pyo3_build_config::use_pyo3_cfgs();

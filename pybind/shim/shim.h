@@ -47,6 +47,8 @@
 #define RV_FAULT_THREADING_LOCAL 16u
 /* Not a protection of a switch: the shim takes itself for one built for another version. */
 #define RV_FAULT_VERSION 32u
+/* Nor are these: fibers are preempted wherever they are. */
+#define RV_FAULT_NO_PREEMPT 64u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -75,6 +77,8 @@ struct rv_fiber {
     uintptr_t stack_low;
     uintptr_t stack_high;
     char *room_end;
+    /* How many marks say that the fiber must not be preempted. */
+    int no_preempt;
     struct rv_saved saved;
 #if RV_ANCHOR
     /* Its neighbours in the worker's list of parked fibers. */
@@ -90,6 +94,8 @@ struct rv_fiber {
 struct rv_worker {
     PyThreadState *tstate;
     struct rv_fiber *running;
+    /* What asks this worker's fiber to give way. */
+    struct rv_token *token;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
 #if RV_ANCHOR
@@ -128,6 +134,36 @@ void rv_worker_rebase(void);
 struct rv_worker *rv_this_worker(void);
 /* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
 int rv_worker_is_suspended(struct rv_worker *worker);
+
+/* As PyEval_RestoreThread, on any thread of ours. */
+void rv_attach(PyThreadState *ts);
+
+/* preempt.c */
+struct rv_token;
+/* -1 with an exception set. */
+int rv_preempt_init(void);
+/* A token for the calling thread, a worker's; NULL when there is no memory. */
+struct rv_token *rv_token_new(void);
+/* Its worker is gone: after its last thread state. */
+void rv_token_drop(struct rv_token *token);
+/* Claims the token of a worker that lives, to ask the fiber of this turn to give way; NULL if it is under way already, or
+ * the worker could not hear it. From any thread, attached or not; takes no lock that is held across Python code. */
+struct rv_token *rv_token_claim(struct rv_worker *worker, uint64_t turn);
+/* Sends a claimed token, whether its worker still lives or not. On the monitor's thread, detached, holding no lock: it
+ * attaches. */
+void rv_token_send(struct rv_token *token);
+/* The monitor's thread ends. As rv_token_send. */
+void rv_monitor_stop(void);
+/* Raises or lowers the mark of the running fiber that it must not be preempted. */
+void rv_no_preempt(int by);
+/* ../src/preempt.rs: suspends the running fiber, if it is still in this turn and others wait. */
+void rv_preempt(uint64_t turn);
+
+/* gil.c */
+/* Whether threads take turns with a GIL, from any thread. */
+int rv_gil_enabled(void);
+/* Whether this module is an extension that needs the GIL, in an interpreter that can do without. Attached. */
+int rv_needs_gil(PyObject *module);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */

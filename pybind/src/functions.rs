@@ -93,6 +93,11 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     )?;
     stats.set_item("turns", workers.iter().map(|worker| worker.turns).sum::<u64>())?;
     stats.set_item("stolen", workers.iter().map(|worker| worker.stolen).sum::<u64>())?;
+    stats.set_item(
+        "preemptions",
+        workers.iter().map(|worker| worker.preempted).sum::<u64>(),
+    )?;
+    stats.set_item("gil", shim::gil_enabled())?;
     stats.set_item("stacks", stacks_live)?;
     stats.set_item("stacks_cached", stacks_cached)?;
     stats.set_item("stacks_leaked", stacks_leaked)?;

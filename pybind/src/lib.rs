@@ -4,13 +4,16 @@
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
 mod cancel;
+mod config;
 mod engine;
 mod entry;
 mod errors;
 mod fiber;
 mod functions;
+mod gil;
 mod held;
 mod hooks;
+mod preempt;
 mod shim;
 mod timeout;
 mod wait;
@@ -23,9 +26,11 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     shim::check(py)?;
     module.add_class::<fiber::Fiber>()?;
     module.add_class::<errors::UnjoinedFailure>()?;
+    module.add_class::<preempt::NoPreempt>()?;
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
     entry::add_to(module)?;
+    module.add_function(wrap_pyfunction!(config::configure, module)?)?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any, TypedDict, final
+from typing import Any, Self, TypedDict, final
 
 __all__ = [
     "Cancelled",
@@ -7,8 +7,10 @@ __all__ = [
     "FiberCancelled",
     "UnjoinedFailure",
     "_stop",
+    "configure",
     "current",
     "excepthook",
+    "no_preempt",
     "run",
     "sleep",
     "spawn",
@@ -44,6 +46,12 @@ class UnjoinedFailure:
     @property
     def exception(self) -> BaseException: ...
 
+@final
+class no_preempt:
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_error: object) -> None: ...
+
 class _Stats(TypedDict, total=False):
     workers: int
     sleeping: int
@@ -52,11 +60,14 @@ class _Stats(TypedDict, total=False):
     live: list[int]
     turns: int
     stolen: int
+    preemptions: int
+    gil: bool
     stacks: int
     stacks_cached: int
     stacks_leaked: int
     stacks_bytes: int
 
+def configure(*, preempt: float | None = ..., require_free_threading: bool | None = None) -> None: ...
 def spawn[**P, T](function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Fiber[T]: ...
 def yield_now() -> None: ...
 def sleep(seconds: float, /) -> None: ...
