@@ -123,6 +123,12 @@ impl Epoch {
 
 impl Watch {
     fn run(&self) {
+        // The system may be 50 us late by default, about as long as the rest of a preemption takes.
+        #[cfg(target_os = "linux")]
+        // SAFETY: sets a number of this thread's.
+        unsafe {
+            libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong)
+        };
         let now = Instant::now();
         let mut seen = vec![
             Seen {
@@ -189,21 +195,23 @@ impl Watch {
         let mut due: Option<Instant> = None;
         for (index, (remote, seen)) in self.hub.workers().iter().zip(seen).enumerate() {
             let turns = remote.counters.turns.get();
-            if remote.role.get() == Role::Vacant || turns != seen.turns || self.hub.is_asleep(index) {
+            let at_rest = remote.role.get() == Role::Vacant || self.hub.is_asleep(index);
+            if at_rest {
+                seen.turn.rest(turns, now);
+            } else if let Some(quantum) = quantum {
+                let tell = || self.crew.overdue(index, turns);
+                if let Some(at) = seen.turn.look(&self.hub, index, turns, now, quantum, tell) {
+                    due = Some(due.map_or(at, |due| due.min(at)));
+                }
+            }
+            if at_rest || turns != seen.turns {
                 *seen = Seen {
                     turns,
                     since: now,
                     waited: false,
-                    turn: Turn::seen(now, &seen.turn),
+                    turn: seen.turn,
                 };
                 continue;
-            }
-            if let Some(quantum) = quantum
-                && let Some(at) = seen.turn.look(&self.hub, index, turns, now, quantum, || {
-                    self.crew.overdue(index, turns)
-                })
-            {
-                due = Some(due.map_or(at, |due| due.min(at)));
             }
             let age = now - seen.since;
             if age >= POLL_AFTER.min(self.long_turn) {

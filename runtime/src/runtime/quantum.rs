@@ -15,35 +15,45 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// What is remembered of a worker's turn between samples.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Turn {
+    number: u64,
     /// The last sample.
     seen: Option<Instant>,
-    /// The last sample that saw another turn, or the worker asleep.
+    /// The last sample that saw another turn, or the worker at rest.
     before: Option<Instant>,
     /// When the embedder was last told.
     told: Option<Instant>,
 }
 
 impl Turn {
-    /// A turn seen for the first time, after `last`.
-    pub(super) fn seen(now: Instant, last: &Self) -> Self {
-        Self {
+    /// A sample that found the worker asleep: its next turn begins later.
+    pub(super) fn rest(&mut self, number: u64, now: Instant) {
+        *self = Self {
+            number,
             seen: Some(now),
-            before: last.seen,
+            before: Some(now),
             told: None,
-        }
+        };
     }
 
-    /// A turn seen again. Tells the embedder if it has had its quantum and others wait; returns when its quantum ends if
-    /// that is still to come.
+    /// A sample that found it awake. Tells the embedder if the turn has had its quantum and others wait; returns when
+    /// its quantum ends if that is still to come.
     pub(super) fn look(
         &mut self,
         hub: &Hub,
         worker: usize,
-        turn: u64,
+        number: u64,
         now: Instant,
         quantum: Duration,
         tell: impl FnOnce(),
     ) -> Option<Instant> {
+        if number != self.number {
+            *self = Self {
+                number,
+                seen: None,
+                before: self.seen,
+                told: None,
+            };
+        }
         self.seen = Some(now);
         let remote = &hub.workers()[worker];
         if remote.running.load(Ordering::Relaxed) == 0 {
@@ -58,19 +68,20 @@ impl Turn {
         }
         // What has fallen due meanwhile waits as well, but the worker does not know yet.
         remote.driver().poll();
-        let since = self.told.map(|told| now.saturating_duration_since(told));
-        // The ready queue is the worker's own: if it may hold anything the worker is asked, once a quantum.
-        let alone = remote.counters.alone_in.load(Ordering::Relaxed) == turn.wrapping_add(1);
-        let pause = if hub.is_wanted(worker) {
-            AGAIN
-        } else if remote.live.load(Ordering::Relaxed) == 0 {
-            return None;
-        } else if alone {
-            quantum.max(AGAIN)
-        } else {
-            AGAIN
-        };
-        if since.is_none_or(|since| since >= pause.min(quantum)) {
+        let mut pause = AGAIN.min(quantum);
+        if !hub.is_wanted(worker) {
+            if remote.live.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            // The ready queue is the worker's own: it is asked, and if it was empty, asked again a quantum later.
+            if remote.counters.alone_in.load(Ordering::Relaxed) == number.wrapping_add(1) {
+                pause = quantum;
+            }
+        }
+        if self
+            .told
+            .is_none_or(|told| now.saturating_duration_since(told) >= pause)
+        {
             self.told = Some(now);
             tell();
         }
