@@ -39,6 +39,8 @@
     COPY(base, int, recursion_headroom, 0)                                                                       \
     /* How much deeper the C stack may get. */                                                                 \
     COPY(base, int, c_recursion_remaining, (int)((f->stack_high - f->stack_low - RV_C_RESERVE) / RV_C_FRAME))    \
+    /* Calls of PyGILState_Ensure that have not ended: C code that called back. A thread state begins with one. */ \
+    COPY(base, int, gilstate_counter, 1)                                                                         \
     /* Depth of trace and profile calls, and the event being reported. */                                      \
     COPY(base, int, tracing, 0)                                                                                  \
     COPY(base, int, what_event, -1)                                                                              \

@@ -9,7 +9,7 @@
  * `where` is `base` for a field of PyThreadState and `impl` for one of _PyThreadStateImpl. `fresh` may name
  * `f`, the rv_fiber, and `ts`, the thread state of its worker.
  *
- * Left to the thread, on purpose: eval_breaker, async_exc, delete_later, gilstate_counter, the trace and profile
+ * Left to the thread, on purpose: eval_breaker, async_exc, delete_later, the trace and profile
  * functions, id, thread_id, datastack_cached_chunk, dict_global_version, asyncio_tasks_head, qsbr,
  * mem_free_queue, gc, mimalloc, freelists, brc, refcounts, tlbc_index, c_stack_init_*: they are keyed by OS
  * thread, and a fiber never leaves its own. context_ver and py_recursion_remaining are handled by hand in switch.h.
@@ -56,6 +56,8 @@
     OWNED(impl, asyncio_running_task)                                                                            \
     /* Room above the recursion limit while an error is being handled. */                                      \
     COPY(base, int, recursion_headroom, 0)                                                                       \
+    /* Calls of PyGILState_Ensure that have not ended: C code that called back. A thread state begins with one. */ \
+    COPY(base, int, gilstate_counter, 1)                                                                         \
     /* Depth of trace and profile calls, and the event being reported. */                                      \
     COPY(base, int, tracing, 0)                                                                                  \
     COPY(base, int, what_event, -1)                                                                              \

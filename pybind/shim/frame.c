@@ -12,6 +12,9 @@ int rv_init(void) {
     if (shared != NULL) {
         return 0;
     }
+    if (rv_preempt_init() != 0) {
+        return -1;
+    }
     PyObject *globals = Py_BuildValue("{s:s}", "__name__", "roving");
     if (globals == NULL) {
         return -1;

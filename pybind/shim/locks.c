@@ -486,6 +486,8 @@ PyObject *rv_import_acquire(PyObject *module, PyObject *unused) {
         }
         _Py_atomic_store_ullong_relaxed(&lock->thread, me);
     }
+    /* Held across bytecode, and everybody who imports waits for it. */
+    rv_no_preempt(1);
     Py_RETURN_NONE;
 }
 
@@ -495,6 +497,7 @@ PyObject *rv_import_release(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unu
         PyErr_SetString(PyExc_RuntimeError, "not holding the import lock");
         return NULL;
     }
+    rv_no_preempt(-1);
     if (lock->level > 0) {
         lock->level--;
     }

@@ -50,6 +50,8 @@
 /* Not a protection of a switch: the shim takes itself for one built for another version. */
 #define RV_FAULT_VERSION 32u
 #define RV_FAULT_WARNINGS_LOCK 64u
+/* Nor are these: fibers are preempted wherever they are. */
+#define RV_FAULT_NO_PREEMPT 128u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -82,6 +84,8 @@ struct rv_fiber {
     uintptr_t stack_low;
     uintptr_t stack_high;
     char *room_end;
+    /* How many marks say that the fiber must not be preempted. */
+    int no_preempt;
     struct rv_saved saved;
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
@@ -99,6 +103,8 @@ struct rv_worker {
     /* What CPython knows its thread by. */
     unsigned long long thread;
     struct rv_fiber *running;
+    /* What asks this worker's fiber to give way. */
+    struct rv_token *token;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
     struct rv_fiber *parked;
@@ -151,6 +157,36 @@ struct rv_worker *rv_first_worker(void);
  * parked, and, with `stacks`, a list of (code, line) from the innermost call to the outermost, else None. Stops the
  * world meanwhile. -1 with an exception set. */
 int rv_dump(PyObject *list, int stacks);
+
+/* As PyEval_RestoreThread, on any thread of ours. */
+void rv_attach(PyThreadState *ts);
+
+/* preempt.c */
+struct rv_token;
+/* -1 with an exception set. */
+int rv_preempt_init(void);
+/* A token for the calling thread, a worker's; NULL when there is no memory. */
+struct rv_token *rv_token_new(void);
+/* Its worker is gone: after its last thread state. */
+void rv_token_drop(struct rv_token *token);
+/* Claims the token of a worker that lives, to ask the fiber of this turn to give way; NULL if it is under way already, or
+ * the worker could not hear it. From any thread, attached or not; takes no lock that is held across Python code. */
+struct rv_token *rv_token_claim(struct rv_worker *worker, uint64_t turn);
+/* Sends a claimed token, whether its worker still lives or not. On the monitor's thread, detached, holding no lock: it
+ * attaches. */
+void rv_token_send(struct rv_token *token);
+/* The monitor's thread ends. As rv_token_send. */
+void rv_monitor_stop(void);
+/* Raises or lowers the mark of the running fiber that it must not be preempted. */
+void rv_no_preempt(int by);
+/* ../src/preempt.rs: suspends the running fiber, if it is still in this turn and others wait. */
+void rv_preempt(uint64_t turn);
+
+/* gil.c */
+/* Whether threads take turns with a GIL, from any thread. */
+int rv_gil_enabled(void);
+/* Whether this module is an extension that needs the GIL, in an interpreter that can do without. Attached. */
+int rv_needs_gil(PyObject *module);
 
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */

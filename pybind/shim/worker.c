@@ -69,14 +69,22 @@ static void unlist_worker(struct rv_worker *w) {
     pthread_mutex_unlock(&workers_lock);
 }
 
+void rv_attach(PyThreadState *ts) { attach(ts); }
+
 int rv_worker_start(void) {
     struct rv_worker *w = calloc(1, sizeof *w);
     if (w == NULL) {
         return -1;
     }
+    w->token = rv_token_new();
+    if (w->token == NULL) {
+        free(w);
+        return -1;
+    }
     PyInterpreterState *interp = PyInterpreterState_Main();
     w->tstate = PyThreadState_New(interp);
     if (w->tstate == NULL) {
+        rv_token_drop(w->token);
         free(w);
         return -1;
     }
@@ -88,6 +96,7 @@ int rv_worker_start(void) {
     if (w->anchor == NULL) {
         PyThreadState_Clear(w->tstate);
         PyThreadState_DeleteCurrent();
+        rv_token_drop(w->token);
         free(w);
         return -1;
     }
@@ -113,6 +122,7 @@ void rv_worker_stop(void) {
     PyThreadState_Clear(w->tstate);
     PyThreadState_DeleteCurrent();
     this_worker = NULL;
+    rv_token_drop(w->token);
     free(w);
 }
 
@@ -138,4 +148,10 @@ int rv_worker_is_suspended(struct rv_worker *w) {
 #endif
 }
 
-void rv_worker_rebase(void) { rv_save_all(&this_worker->base, this_worker->tstate); }
+void rv_worker_rebase(void) {
+    struct rv_worker *w = this_worker;
+    /* We may be inside a PyGILState_Ensure that ends before the next fiber. */
+    int counter = w->base.gilstate_counter;
+    rv_save_all(&w->base, w->tstate);
+    w->base.gilstate_counter = counter;
+}

@@ -1,6 +1,6 @@
 //! `roving.configure`.
 
-use crate::{engine, options, timeout};
+use crate::{engine, gil, options, preempt, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,17 +53,28 @@ fn count(value: Option<isize>, what: &str, from: usize, to: usize) -> PyResult<O
 /// space of a fiber's stack (default 512 KiB). `max_spares`: how many more threads stand in for workers that sit in calls
 /// that block (default 64). `blocking_threads`: how many threads roving.blocking may use (default 512). These four are for
 /// before the first spawn: RuntimeError later. `cancel_grace`: for how many seconds a fiber may wait while it handles its
-/// cancellation (default 5).
+/// cancellation (default 5). `preempt`: for how many seconds a fiber may run while others wait for its worker, before it
+/// is suspended in their favour; None or 0, as at first, for ever. `require_free_threading`: raise RuntimeError if the GIL
+/// is on, now or when the runtime starts, and let no import switch it on.
 ///
-/// >>> roving.configure(cancel_grace=2.0)
+/// >>> roving.configure(cancel_grace=2.0, preempt=0.010)
 #[pyfunction]
-#[pyo3(signature = (*, workers=None, stack_size=None, max_spares=None, blocking_threads=None, cancel_grace=None))]
+#[pyo3(
+    signature = (*, workers=None, stack_size=None, max_spares=None, blocking_threads=None, cancel_grace=None,
+                 preempt=preempt::Setting::Unchanged, require_free_threading=None),
+    text_signature = "(*, workers=None, stack_size=None, max_spares=None, blocking_threads=None, cancel_grace=None, \
+                      preempt=..., require_free_threading=None)"
+)]
+#[allow(clippy::too_many_arguments, reason = "they are keywords")]
 pub(crate) fn configure(
+    py: Python<'_>,
     workers: Option<isize>,
     stack_size: Option<isize>,
     max_spares: Option<isize>,
     blocking_threads: Option<isize>,
     cancel_grace: Option<f64>,
+    preempt: preempt::Setting,
+    require_free_threading: Option<bool>,
 ) -> PyResult<()> {
     let asked = Start {
         workers: count(workers, "workers", 1, 1024)?,
@@ -79,6 +90,10 @@ pub(crate) fn configure(
             "the runtime has been started: configure it before the first spawn",
         ));
     }
+    if let Some(required) = require_free_threading {
+        gil::refuse(py, required)?;
+    }
+    preempt::set(preempt);
     if let Some(grace) = grace {
         let nanos = grace.and_then(|grace| u64::try_from(grace.as_nanos()).ok());
         CANCEL_GRACE.store(nanos.unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -4,6 +4,7 @@ use crate::errors::Cancelled;
 use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
 use crate::shim::{self, RvWorker};
+use crate::{gil, preempt};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -125,8 +126,9 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     }
     shim::install(py)?;
     fork::watch(py)?;
+    gil::check(py)?;
     // With a GIL two workers would only wait for one another.
-    let gil = has_gil(py)?;
+    let gil = shim::gil_enabled();
     let workers = if gil { Some(1) } else { workers };
     let settings = crate::config::start();
     py.detach(|| {
@@ -151,6 +153,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
             builder = builder.blocking_threads(threads);
         }
         let runtime = builder.hooks(PythonHooks).build()?;
+        runtime.handle().set_preemption(preempt::quantum());
         let engine = Engine {
             handle: runtime.handle().clone(),
             workers: runtime.handle().metrics().workers.len(),
@@ -166,10 +169,6 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     let stop = py.import("roving._roving")?.getattr("_stop")?;
     py.import("atexit")?.call_method1("register", (stop,))?;
     Ok(process().engine.get().expect("it has just been started"))
-}
-
-fn has_gil(py: Python<'_>) -> PyResult<bool> {
-    py.import("sys")?.call_method0("_is_gil_enabled")?.extract()
 }
 
 /// A worker's thread has begun. Called on it, attached.
@@ -202,6 +201,23 @@ pub(crate) fn is_worker_thread(thread: u64) -> bool {
     lock(&process().workers)
         .iter()
         .any(|worker| worker.thread == thread)
+}
+
+/// Asks the fiber that runs on a worker in this turn to give way. Called by the monitor.
+pub(crate) fn ask_to_give_way(index: usize, turn: u64) {
+    if is_stopping() {
+        return;
+    }
+    let workers = lock(&process().workers);
+    let found = workers.iter().find(|worker| worker.index == index);
+    // SAFETY: it stands in the list, whose lock we hold.
+    let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn) });
+    // Sending attaches, and may wait for a worker that waits for this lock.
+    drop(workers);
+    if let Some(token) = token {
+        // SAFETY: claimed, and not sent yet. This is the monitor's thread, detached, and no lock is held.
+        unsafe { shim::send_token(token) };
+    }
 }
 
 /// Stop the runtime: called by atexit, and of no use to anybody else.

@@ -147,7 +147,11 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     stats.set_item("daemons", options::daemons())?;
     stats.set_item("blocking_threads", blocking.threads)?;
     stats.set_item("blocking_queued", blocking.queued)?;
-    stats.set_item("gil", py.import("sys")?.call_method0("_is_gil_enabled")?)?;
+    stats.set_item(
+        "preemptions",
+        workers.iter().map(|worker| worker.preempted).sum::<u64>(),
+    )?;
+    stats.set_item("gil", shim::gil_enabled())?;
     stats.set_item("stacks", stacks_live)?;
     stats.set_item("stacks_cached", stacks_cached)?;
     stats.set_item("stacks_leaked", stacks_leaked)?;

@@ -75,7 +75,17 @@ impl Hooks for PythonHooks {
     }
 
     fn is_blocked(&self, worker: usize) -> Option<bool> {
-        // A collection holds everybody up: a spare would be one more to hold up. For the rest, ask the system.
-        crate::engine::is_suspended(worker).then_some(false)
+        // A collection holds everybody up: a spare would be one more to hold up. A worker that waits for the GIL looks
+        // like one in a blocking call, and a spare would wait as well. For the rest, ask the system.
+        (shim::gil_enabled() || crate::engine::is_suspended(worker)).then_some(false)
+    }
+
+    fn overdue(&self, worker: usize, turn: u64) {
+        crate::engine::ask_to_give_way(worker, turn);
+    }
+
+    fn monitor_stop(&self) {
+        // SAFETY: the monitor's thread, which is attached only while it sends.
+        unsafe { shim::monitor_stop() };
     }
 }

@@ -19,8 +19,14 @@ pub(crate) struct RvWorker {
     _opaque: [u8; 0],
 }
 
+/// What asks a worker's fiber to give way.
+#[repr(C)]
+pub(crate) struct RvToken {
+    _opaque: [u8; 0],
+}
+
 mod raw {
-    use super::{PyObject, RvFiber, RvWorker, c_char, c_int, c_ulonglong, c_void};
+    use super::{PyObject, RvFiber, RvToken, RvWorker, c_char, c_int, c_ulonglong, c_void};
 
     unsafe extern "C" {
         pub(super) fn rv_check() -> *const c_char;
@@ -35,6 +41,12 @@ mod raw {
         pub(super) fn rv_worker_rebase();
         pub(super) fn rv_this_worker() -> *mut RvWorker;
         pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
+        pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64) -> *mut RvToken;
+        pub(super) fn rv_token_send(token: *mut RvToken);
+        pub(super) fn rv_monitor_stop();
+        pub(super) fn rv_no_preempt(by: c_int);
+        pub(super) fn rv_gil_enabled() -> c_int;
+        pub(super) fn rv_needs_gil(module: *mut PyObject) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
         pub(super) fn rv_current_object() -> *mut PyObject;
         pub(super) fn rv_is_worker() -> c_int;
@@ -103,6 +115,7 @@ fn inject_faults() {
         "threading-local",
         "version",
         "warnings-lock",
+        "no-preempt",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
     let mut faults = 0;
@@ -215,6 +228,53 @@ pub(crate) fn this_worker() -> *mut RvWorker {
 pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
     // SAFETY: live by the caller's promise; one atomic read.
     unsafe { raw::rv_worker_is_suspended(worker) != 0 }
+}
+
+/// Claims the token that asks a worker's fiber to give way, if it runs this turn; `None` if it is under way already, or the
+/// worker could not hear it. To be sent with [`send_token`].
+///
+/// # Safety
+/// The worker has not been stopped.
+pub(crate) unsafe fn claim_token(worker: *mut RvWorker, turn: u64) -> Option<*mut RvToken> {
+    // SAFETY: live by the caller's promise.
+    let token = unsafe { raw::rv_token_claim(worker, turn) };
+    (!token.is_null()).then_some(token)
+}
+
+/// Sends a claimed token, which attaches.
+///
+/// # Safety
+/// Claimed and not sent yet; on the monitor's thread, detached, with no lock held.
+pub(crate) unsafe fn send_token(token: *mut RvToken) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_token_send(token) };
+}
+
+/// The monitor ends.
+///
+/// # Safety
+/// On the monitor's thread, detached, with no lock held.
+pub(crate) unsafe fn monitor_stop() {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_monitor_stop() };
+}
+
+/// Raises or lowers the mark of the running fiber that it must not be preempted.
+pub(crate) fn no_preempt(by: c_int) {
+    // SAFETY: changes a count in the record of the fiber that runs here, if one does.
+    unsafe { raw::rv_no_preempt(by) };
+}
+
+/// Whether threads take turns with a GIL.
+pub(crate) fn gil_enabled() -> bool {
+    // SAFETY: atomic reads of what lives as long as the interpreter.
+    unsafe { raw::rv_gil_enabled() != 0 }
+}
+
+/// Whether a module is an extension that needs the GIL.
+pub(crate) fn needs_gil(module: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached, and live.
+    unsafe { raw::rv_needs_gil(module.as_ptr()) != 0 }
 }
 
 /// Tells the shim that Python code has run between fibers, if this is a worker between fibers.

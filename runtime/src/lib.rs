@@ -34,5 +34,7 @@ pub use runtime::{
     Handle, Metrics, Prepared, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind,
     WorkerMetrics, block_on, blocking, scope, sleep_future, spawn, spawn_future,
 };
+#[cfg(not(loom))]
+pub use scheduler::preempt;
 pub use scheduler::{FiberView, Hooks, NoHooks};
 pub use stack::StackError;

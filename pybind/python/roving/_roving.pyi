@@ -36,6 +36,7 @@ __all__ = [
     "excepthook",
     "fibers",
     "move_on_after",
+    "no_preempt",
     "options",
     "run",
     "scope",
@@ -85,6 +86,12 @@ class UnjoinedFailure:
     @property
     def exception(self) -> BaseException: ...
 
+@final
+class no_preempt:
+    def __new__(cls) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_error: object) -> None: ...
+
 class _Stats(TypedDict, total=False):
     workers: int
     sleeping: int
@@ -99,6 +106,7 @@ class _Stats(TypedDict, total=False):
     daemons: int
     blocking_threads: int
     blocking_queued: int
+    preemptions: int
     gil: bool
     stacks: int
     stacks_cached: int
@@ -253,6 +261,8 @@ def configure(
     max_spares: int | None = None,
     blocking_threads: int | None = None,
     cancel_grace: float | None = None,
+    preempt: float | None = ...,
+    require_free_threading: bool | None = None,
 ) -> None: ...
 def yield_now() -> None: ...
 def sleep(seconds: float, /) -> None: ...

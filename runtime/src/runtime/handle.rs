@@ -7,6 +7,7 @@ use crate::loom::sync::Arc;
 use crate::scheduler::{self, Hub, Phase, Work};
 use crate::stack::{StackClass, StackError};
 use std::panic::Location;
+use std::time::Duration;
 
 /// A reference to a runtime, to spawn on it from anywhere. Does not keep it running.
 #[derive(Clone)]
@@ -74,6 +75,12 @@ impl Handle {
             Ok(handle) => handle,
             Err(error) => panic!("roving: {error}"),
         }
+    }
+
+    /// How long a fiber may run while others wait for its worker, before the monitor calls `Hooks::overdue`; `None`,
+    /// as at first, for ever. Without an embedder that answers that call nothing comes of it.
+    pub fn set_preemption(&self, quantum: Option<Duration>) {
+        self.hub.set_quantum(quantum);
     }
 
     /// A fiber with options, not spawned yet.

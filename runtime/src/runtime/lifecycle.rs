@@ -22,6 +22,10 @@ pub(super) trait StartWorker: Send + Sync {
     fn start(&self, index: usize) -> std::io::Result<()>;
     /// What the embedder says of a worker: see `Hooks::is_blocked`.
     fn is_blocked(&self, index: usize) -> Option<bool>;
+    /// See `Hooks::overdue`.
+    fn overdue(&self, index: usize, turn: u64);
+    /// See `Hooks::monitor_stop`.
+    fn monitor_stop(&self);
     /// Waits for all threads started.
     fn join(&self);
     /// What the threads are called, before a number.
@@ -52,6 +56,14 @@ impl<H: Hooks> StartWorker for ThreadedCrew<H> {
 
     fn is_blocked(&self, index: usize) -> Option<bool> {
         self.crew.hooks().is_blocked(index)
+    }
+
+    fn overdue(&self, index: usize, turn: u64) {
+        self.crew.hooks().overdue(index, turn);
+    }
+
+    fn monitor_stop(&self) {
+        self.crew.hooks().monitor_stop();
     }
 
     fn join(&self) {

@@ -29,6 +29,8 @@ pub struct WorkerMetrics {
     pub slept: u64,
     /// Times it looked at timers, I/O and the injector out of turn.
     pub looks: u64,
+    /// Times a fiber was suspended at the end of its quantum.
+    pub preempted: u64,
     /// Started fibers that will want it again.
     pub live: usize,
     /// How long a fiber waited in its ready queue, when last measured.
@@ -129,6 +131,7 @@ impl Handle {
                 handed_over: counters.handed_over.get(),
                 slept: counters.slept.get(),
                 looks: counters.looks.get(),
+                preempted: counters.preempted.get(),
                 live: remote.live.load(Ordering::Relaxed),
                 ready_delay: Duration::from_nanos(counters.ready_delay.load(Ordering::Relaxed)),
                 stuck: remote.stuck.load(Ordering::Relaxed),

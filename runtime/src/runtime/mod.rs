@@ -9,6 +9,7 @@ pub mod hyper;
 mod lifecycle;
 mod metrics;
 mod monitor;
+mod quantum;
 mod scope;
 mod timer;
 

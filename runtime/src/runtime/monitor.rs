@@ -4,8 +4,11 @@
 //! the others: placement passes it by, thieves may take what it was given, and its poll and timers are looked
 //! after in its place. It also gives memory of stacks back that a burst of fibers left behind. One that is stuck and waits in a system call is *blocked*: while there are blocked
 //! workers and no other has time, spares take their places (`scheduler/spare.rs`).
+//!
+//! With a quantum set, it also tells the embedder of fibers that have had theirs while others wait (`quantum.rs`).
 
 use super::lifecycle::StartWorker;
+use super::quantum::Turn;
 use crate::loom::sync::atomic::Ordering;
 use crate::loom::sync::{Arc, Condvar, Mutex};
 use crate::loom::thread;
@@ -58,6 +61,7 @@ struct Seen {
     since: Instant,
     /// Whether it was stuck and waiting at the last sample.
     waited: bool,
+    turn: Turn,
 }
 
 impl Monitor {
@@ -76,7 +80,10 @@ impl Monitor {
             crew,
             bell: bell.clone(),
         };
-        let thread = thread::Builder::new().name(name).spawn(move || watch.run())?;
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            watch.run();
+            watch.crew.monitor_stop();
+        })?;
         Ok(Self {
             bell,
             thread: Some(thread),
@@ -116,15 +123,24 @@ impl Epoch {
 
 impl Watch {
     fn run(&self) {
+        // The system may be 50 us late by default, about as long as the rest of a preemption takes.
+        #[cfg(target_os = "linux")]
+        // SAFETY: sets a number of this thread's.
+        unsafe {
+            libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong)
+        };
         let now = Instant::now();
         let mut seen = vec![
             Seen {
                 turns: 0,
                 since: now,
-                waited: false
+                waited: false,
+                turn: Turn::default(),
             };
             self.hub.remotes.len()
         ];
+        // When the next quantum ends.
+        let mut due = None;
         let mut idle_samples = 0;
         let mut epoch = Epoch {
             since: now,
@@ -152,33 +168,48 @@ impl Watch {
                 idle_samples = 0;
                 continue;
             }
-            if !self
-                .bell
-                .rung
-                .wait_until(&mut stop, Instant::now().checked_add(PERIOD))
-            {
+            if !self.bell.rung.wait_until(&mut stop, Some(self.next_sample(due))) {
                 continue;
             }
             drop(stop);
             if self.hub.phase() >= Phase::Stopping || self.hub.all_asleep() {
                 idle_samples += 1;
+                due = None;
                 continue;
             }
             idle_samples = 0;
-            self.sample(&mut seen);
+            due = self.sample(&mut seen);
         }
     }
 
-    fn sample(&self, seen: &mut [Seen]) {
+    fn next_sample(&self, due: Option<Instant>) -> Instant {
+        let next = Instant::now() + self.hub.quantum().map_or(PERIOD, |quantum| quantum.min(PERIOD));
+        due.map_or(next, |due| due.min(next))
+    }
+
+    /// Looks at all workers; returns when the next quantum ends, if one does soon.
+    fn sample(&self, seen: &mut [Seen]) -> Option<Instant> {
         let now = Instant::now();
+        let quantum = self.hub.quantum();
         let mut blocked = 0;
+        let mut due: Option<Instant> = None;
         for (index, (remote, seen)) in self.hub.workers().iter().zip(seen).enumerate() {
             let turns = remote.counters.turns.get();
-            if remote.role.get() == Role::Vacant || turns != seen.turns || self.hub.is_asleep(index) {
+            let at_rest = remote.role.get() == Role::Vacant || self.hub.is_asleep(index);
+            if at_rest {
+                seen.turn.rest(turns, now);
+            } else if let Some(quantum) = quantum {
+                let tell = || self.crew.overdue(index, turns);
+                if let Some(at) = seen.turn.look(&self.hub, index, turns, now, quantum, tell) {
+                    due = Some(due.map_or(at, |due| due.min(at)));
+                }
+            }
+            if at_rest || turns != seen.turns {
                 *seen = Seen {
                     turns,
                     since: now,
                     waited: false,
+                    turn: seen.turn,
                 };
                 continue;
             }
@@ -201,6 +232,7 @@ impl Watch {
             self.hub.rescue(index);
         }
         self.adjust_spares(blocked);
+        due
     }
 
     /// Whether a stuck worker sits in a blocking call: the embedder may know; else it does if its thread waits in

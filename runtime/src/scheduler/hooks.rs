@@ -108,6 +108,17 @@ pub trait Hooks: Send + Sync + 'static {
         let _ = worker;
         None
     }
+
+    /// Called by the monitor's thread: the fiber on this worker has run for a whole quantum
+    /// (`Handle::set_preemption`), and others of that worker wait. Some code in the fiber, on its own stack, should soon call
+    /// `preempt(turn)`; the core cannot make it do so. Called again, about every millisecond, until the turn is over
+    /// or a call of `preempt` finds nobody who waits. May block; holds up the monitor meanwhile.
+    fn overdue(&self, worker: usize, turn: u64) {
+        let _ = (worker, turn);
+    }
+
+    /// The monitor's thread ends, after its last call of the hooks above.
+    fn monitor_stop(&self) {}
 }
 
 /// No embedder.

@@ -15,7 +15,7 @@ use crate::loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Atom
 use crate::loom::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use crate::stack::{Slabs, StackClass};
 use std::any::Any;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How far a runtime has come. Only ever grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +73,11 @@ pub(crate) struct Counters {
     pub(crate) handed_over: OwnerCounter,
     pub(crate) slept: OwnerCounter,
     pub(crate) looks: OwnerCounter,
+    pub(crate) preempted: OwnerCounter,
+    /// The coarse clock when the turn began, in nanoseconds since the hub's origin.
+    pub(crate) turn_began: AtomicU64,
+    /// One more than the number of the last turn in which `preempt` found nobody who waits.
+    pub(crate) alone_in: AtomicU64,
     /// The last measured wait in the ready queue, in nanoseconds.
     pub(crate) ready_delay: AtomicU64,
 }
@@ -142,6 +147,9 @@ impl Remote {
                 handed_over: counter(),
                 slept: counter(),
                 looks: counter(),
+                preempted: counter(),
+                turn_began: AtomicU64::new(0),
+                alone_in: AtomicU64::new(0),
                 ready_delay: AtomicU64::new(0),
             }),
         }
@@ -220,6 +228,8 @@ pub(crate) struct Hub {
     companion: OnceLock<Arc<dyn Any + Send + Sync>>,
     monitor_asleep: AtomicBool,
     monitor_bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// How long a fiber may run while others wait for its worker, in nanoseconds; zero for ever.
+    quantum: AtomicU64,
 }
 
 impl Hub {
@@ -253,6 +263,7 @@ impl Hub {
             companion: OnceLock::new(),
             monitor_asleep: AtomicBool::new(false),
             monitor_bell: OnceLock::new(),
+            quantum: AtomicU64::new(0),
         }
     }
 
@@ -327,6 +338,32 @@ impl Hub {
     /// What [`Hub::set_companion`] keeps.
     pub(crate) fn companion<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.companion.get()?.clone().downcast().ok()
+    }
+
+    /// How long a fiber may run while others wait for its worker.
+    pub(crate) fn quantum(&self) -> Option<Duration> {
+        match self.quantum.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    /// Sets it. The monitor reads it at its next sample.
+    pub(crate) fn set_quantum(&self, quantum: Option<Duration>) {
+        let nanos = quantum.map_or(0, |quantum| {
+            u64::try_from(quantum.as_nanos()).unwrap_or(u64::MAX).max(1)
+        });
+        self.quantum.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Whether something waits for this worker, as far as others can see: its ready queue is its own.
+    pub(crate) fn is_wanted(&self, worker: usize) -> bool {
+        let remote = &self.remotes[worker];
+        !remote.inbox.is_empty()
+            || remote.mailed.load(Ordering::Relaxed) != 0
+            || remote.fresh.peek().is_some()
+            || remote.stealers.iter().any(|queue| !queue.is_empty())
+            || self.injector.iter().any(|queue| !queue.is_empty())
     }
 
     /// What wakes the monitor; the first call counts.

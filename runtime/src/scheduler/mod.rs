@@ -15,6 +15,8 @@ mod idle;
 mod inbox;
 #[cfg(not(loom))]
 mod placement;
+#[cfg(not(loom))]
+mod preempt;
 mod ready;
 mod registry;
 mod spare;
@@ -31,6 +33,8 @@ pub(crate) use build::{Crew, build, install_overflow_report};
 pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub, worker_of};
 pub use hooks::{FiberView, Hooks, NoHooks};
 pub(crate) use hub::{Hub, Outstanding, Phase, Remote};
+#[cfg(not(loom))]
+pub use preempt::preempt;
 pub(crate) use spare::Role;
 pub(crate) use work::{Runnable, Work};
 

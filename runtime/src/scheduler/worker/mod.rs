@@ -154,6 +154,8 @@ impl<H: Hooks> Worker<H> {
         self.worked = true;
         // While it runs it does not search, and producers must not think that it does.
         self.stop_searching();
+        let counters = &self.remote().counters;
+        counters.turn_began.store(self.clock.coarse(), Ordering::Relaxed);
         match next {
             Next::Resume(fiber) => self.resume(fiber),
             Next::Start(work) => self.start(work),
