@@ -107,7 +107,7 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",

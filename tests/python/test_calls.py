@@ -72,12 +72,13 @@ def test_map_raises_in_place() -> None:
 
 def test_map_that_is_abandoned() -> None:
     """Cancels the rest."""
-    cancelled = []
+    waiting, cancelled = [], []
 
     def wait(number: int) -> int:
         if number == 0:
             return 0
         try:
+            waiting.append(number)
             roving.sleep(60)
         except roving.Cancelled:
             cancelled.append(number)
@@ -86,7 +87,10 @@ def test_map_that_is_abandoned() -> None:
 
     results = roving.map(wait, range(4))
     assert next(results) == 0
-    roving.sleep(0.01)
+    end = time.monotonic() + 20
+    while len(waiting) < 3:
+        assert time.monotonic() < end
+        roving.sleep(0.001)
     del results
     with roving.timeout(10):
         while len(cancelled) < 3:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import roving
+from parked import until_parked
 from test_scope import Place, places
 
 
@@ -107,7 +108,7 @@ def test_closing_wakes_all() -> None:
             "select": functools.partial(roving.select, channel.recv_op()),
         }
         fibers = [roving.spawn(waits[act]) for _ in range(3)]
-        roving.sleep(0.005)
+        until_parked(*fibers)
         channel.close()
         for fiber in fibers:
             with pytest.raises(roving.Closed):
@@ -118,7 +119,7 @@ def test_a_receiver_that_gives_up_takes_nothing() -> None:
     """A cancelled one, or one out of time."""
     channel: roving.Channel[int] = roving.Channel()
     fiber = roving.spawn(channel.recv)
-    roving.sleep(0.005)
+    until_parked(fiber)
     fiber.cancel()
     fiber.wait()
     with pytest.raises(TimeoutError):

@@ -46,8 +46,11 @@ PROGRAMS = {
         def block():
             started.append(True)
             time.sleep(1000)
-        fibers = [roving.spawn(block) for _ in range(2)]
-        while len(started) < roving.stats()["workers"]:
+        roving.spawn(int).join()
+        # Counted before spares stand in for those that block.
+        workers = roving.stats()["workers"]
+        fibers = [roving.spawn(block) for _ in range(workers)]
+        while len(started) < workers:
             time.sleep(0.001)
     """,
     "refusing to be cancelled": """

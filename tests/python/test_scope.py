@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import roving
+from parked import until_parked
 
 
 def in_fiber(function: Callable[[], Any]) -> Any:
@@ -335,7 +336,7 @@ def test_swallowing_in_a_loop_does_not_stop_the_worker() -> None:
                 roving.sleep(60)
 
     fibers = [roving.spawn(stubborn) for _ in range(8)]
-    roving.sleep(0.005)
+    until_parked(*fibers)
     for fiber in fibers:
         fiber.cancel()
     roving.spawn(roving.sleep, 0.01).join(10)
@@ -369,7 +370,7 @@ def test_clean_up_may_wait() -> None:
             raise
 
     one = roving.spawn(fiber)
-    roving.sleep(0.005)
+    until_parked(one)
     one.cancel()
     assert one.wait(10)
     assert one.cancelled()
@@ -393,7 +394,7 @@ def test_clean_up_may_not_wait_for_ever() -> None:
                     raise
 
         one = roving.spawn(fiber)
-        roving.sleep(0.005)
+        until_parked(one)
         one.cancel()
         assert one.wait(10)
         assert log == ["again"]
@@ -415,7 +416,7 @@ def test_a_shield_holds_back() -> None:
         log.append("unreachable")
 
     one = roving.spawn(fiber)
-    roving.sleep(0.005)
+    until_parked(one)
     one.cancel()
     assert one.wait(10)
     assert log[:2] == ["shielded", True]

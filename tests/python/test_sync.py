@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import roving
+from parked import until_parked
 from test_scope import Place, places
 
 
@@ -196,7 +197,7 @@ def test_semaphore(place: Place) -> None:
         assert not gate.acquire(blocking=False)
         assert not gate.acquire(timeout=0.002)
         fibers = [roving.spawn(gate.acquire) for _ in range(3)]
-        roving.sleep(0.005)
+        until_parked(*fibers)
         gate.release(3)
         for fiber in fibers:
             assert fiber.join(10)
@@ -246,7 +247,7 @@ def test_event(place: Place) -> None:
         assert event.wait(0.002) is False
         assert event.wait(-1) is False
         fibers = [roving.spawn(event.wait) for _ in range(5)]
-        roving.sleep(0.005)
+        until_parked(*fibers)
         event.set()
         event.clear()
         assert all(fiber.join(10) for fiber in fibers)
@@ -268,7 +269,7 @@ def test_barrier(place: Place) -> None:
             assert sorted([barrier.wait(), *(fiber.join(10) for fiber in fibers)]) == [0, 1, 2, 3, 4]
         assert calls == [1, 1, 1]
         one, other = roving.spawn(barrier.wait), roving.spawn(barrier.wait)
-        roving.sleep(0.005)
+        until_parked(one, other)
         one.cancel()
         with pytest.raises(threading.BrokenBarrierError):
             other.join(10)
@@ -373,7 +374,7 @@ def test_a_condition_over_a_lock_of_ones_own() -> None:
             condition.wait()
 
     fiber = roving.spawn(wait)
-    roving.sleep(0.005)
+    until_parked(fiber)
     with condition:
         fiber.cancel()
         roving.sleep(0.005)
