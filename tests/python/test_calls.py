@@ -294,7 +294,7 @@ def test_configure() -> None:
         {"cancel_grace": -1},
     ):
         with pytest.raises(ValueError, match=next(iter(setting))):
-            roving.configure(**setting)
+            roving.configure(**setting)  # type: ignore[arg-type]
     roving.spawn(int).join()
     with pytest.raises(RuntimeError, match="before the first spawn"):
         roving.configure(workers=3)

@@ -165,7 +165,7 @@ def test_where_a_fiber_must_not_be_suspended(block: str) -> None:
 
 
 def test_marks_are_the_fibers_own() -> None:
-    """A fiber that waits inside its mark does not keep others from being preempted. Threads may use it too."""
+    """A fiber that waits inside its mark keeps no others from being preempted. Threads may use it too."""
     child.check(
         PAIR
         + """
