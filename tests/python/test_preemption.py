@@ -157,7 +157,7 @@ FINALIZER = """class Cycle:
     "block", [NESTED, IMPORT, CALLBACK, FINALIZER], ids=["mark", "import-lock", "callback", "collection"]
 )
 def test_where_a_fiber_must_not_be_suspended(block: str) -> None:
-    """In a block marked so, under the import lock, in a callback from C, in a collection; with the check off, it is."""
+    """In a marked block, under the import lock, in a callback from C, in a collection; unchecked, it is."""
     source = PAIR + "    import _imp\n" + CALLBACK_SET_UP + MARK.replace("BLOCK", block)
     child.check(source, faults="")
     broken = child.run(source, faults="no-preempt", timeout=30)
@@ -165,7 +165,7 @@ def test_where_a_fiber_must_not_be_suspended(block: str) -> None:
 
 
 def test_marks_are_the_fibers_own() -> None:
-    """A fiber that waits inside its mark does not keep others from being preempted; a plain thread may use it too."""
+    """Waiting inside a mark keeps nobody else from being preempted; a plain thread may use one too."""
     child.check(
         PAIR
         + """
@@ -209,7 +209,8 @@ def test_a_quantum_that_makes_no_sense(value: str) -> None:
 
 def test_an_asynchronous_exception_reaches_the_fiber_that_runs() -> None:
     """PyThreadState_SetAsyncExc, in the midst of a storm: exactly one fiber gets it."""
-    child.check("""
+    child.check(
+        """
     import ctypes
     pthread_self = ctypes.CDLL(None).pthread_self
     pthread_self.restype = ctypes.c_ulong
@@ -237,4 +238,6 @@ def test_an_asynchronous_exception_reaches_the_fiber_that_runs() -> None:
     assert caught.count(None) == 2, caught
     assert roving.stats()["preemptions"] > 0
     print("ok")
-    """, workers=1)
+    """,
+        workers=1,
+    )

@@ -1,4 +1,4 @@
-"""Storms: the shortest quantum that is of use, while fibers do what an interpreter finds hardest to be stopped in."""
+"""Storms: a short quantum, while fibers do what an interpreter finds hardest to be stopped in."""
 
 import child
 import pytest
