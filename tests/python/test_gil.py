@@ -100,7 +100,8 @@ print("ok")
 """,
         workers=2,
     )
-    assert done.returncode == 0 and done.stdout == "ok\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ok\n", done.stderr
     assert done.stderr.count("Warning") == 1, done.stderr
     assert "'tiny'" in done.stderr
 
@@ -145,13 +146,14 @@ def test_refused_when_an_import_would_switch_it_on(tiny: str) -> None:
 
 def test_refused_when_it_is_on(tiny: str) -> None:
     """The message says why it is."""
+    why = "needed by tiny" if child.FREE_THREADED else "not a free-threaded interpreter"
     load = f"sys.path.insert(0, {tiny!r}); import tiny" if child.FREE_THREADED else ""
     child.check(f"""
     {load}
     try:
         roving.configure(require_free_threading=True)
     except RuntimeError as error:
-        assert {"needed by tiny" if child.FREE_THREADED else "not a free-threaded interpreter"!r} in str(error), error
+        assert {why!r} in str(error), error
     else:
         raise AssertionError
     print("ok")
