@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 7] = [
+const SHIM: [&str; 12] = [
+    "buffered.c",
     "call.c",
     "check.c",
+    "dump.c",
     "frame.c",
     "gil.c",
+    "idents.c",
+    "install.c",
+    "locks.c",
     "preempt.c",
     "switch.c",
     "worker.c",

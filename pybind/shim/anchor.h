@@ -67,8 +67,27 @@ static inline void rv_anchor_unlink(struct rv_worker *w, struct rv_fiber *f) {
 
 #else
 
-static inline void rv_anchor_link(struct rv_worker *w, struct rv_fiber *f) { (void)w, (void)f; }
-static inline void rv_anchor_unlink(struct rv_worker *w, struct rv_fiber *f) { (void)w, (void)f; }
+/* Frames hold strong references: only the list is kept, for dumps. */
+static inline void rv_anchor_link(struct rv_worker *w, struct rv_fiber *f) {
+    f->before = NULL;
+    f->after = w->parked;
+    if (w->parked != NULL) {
+        w->parked->before = f;
+    }
+    w->parked = f;
+}
+
+static inline void rv_anchor_unlink(struct rv_worker *w, struct rv_fiber *f) {
+    if (f->after != NULL) {
+        f->after->before = f->before;
+    }
+    if (f->before != NULL) {
+        f->before->after = f->after;
+    }
+    else {
+        w->parked = f->after;
+    }
+}
 
 #endif
 #endif

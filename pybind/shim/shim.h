@@ -26,6 +26,8 @@
 #include <internal/pycore_runtime.h>
 #include <internal/pycore_tstate.h>
 
+#include <pthread.h>
+
 #if PY_VERSION_HEX >= 0x030E0000
 #include "fields_3_14.h"
 #else
@@ -47,8 +49,9 @@
 #define RV_FAULT_THREADING_LOCAL 16u
 /* Not a protection of a switch: the shim takes itself for one built for another version. */
 #define RV_FAULT_VERSION 32u
+#define RV_FAULT_WARNINGS_LOCK 64u
 /* Nor are these: fibers are preempted wherever they are. */
-#define RV_FAULT_NO_PREEMPT 64u
+#define RV_FAULT_NO_PREEMPT 128u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -72,6 +75,10 @@ struct rv_saved {
  * Law: touched by the fiber's worker alone, attached; by the collector, while it has stopped that worker. */
 struct rv_fiber {
     struct rv_worker *worker;
+    /* What get_ident gives in it: RV_FIBER_IDENT and its number. */
+    unsigned long long ident;
+    /* How many times it held the lock of the C part of `warnings` when it left its stack. */
+    size_t warnings_level;
     /* Its object, borrowed from the Rust side, which holds it until the fiber has ended. */
     PyObject *object;
     uintptr_t stack_low;
@@ -80,10 +87,10 @@ struct rv_fiber {
     /* How many marks say that the fiber must not be preempted. */
     int no_preempt;
     struct rv_saved saved;
-#if RV_ANCHOR
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
     struct rv_fiber *after;
+#if RV_ANCHOR
     struct _PyCStackRef last_ref;
 #endif
     /* The last frame. Only its `previous` is ever written after the start. */
@@ -93,14 +100,18 @@ struct rv_fiber {
 /* A worker thread. Law: its own thread's, except for `tstate`'s atomics. */
 struct rv_worker {
     PyThreadState *tstate;
+    /* What CPython knows its thread by. */
+    unsigned long long thread;
     struct rv_fiber *running;
     /* What asks this worker's fiber to give way. */
     struct rv_token *token;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
+    struct rv_fiber *parked;
+    /* The next one in the list of all workers, which changes attached, and is read while the world is stopped. */
+    struct rv_worker *next;
 #if RV_ANCHOR
     PyThreadState *anchor;
-    struct rv_fiber *parked;
 #endif
 };
 
@@ -111,6 +122,9 @@ void rv_set_faults(unsigned faults);
 
 /* check.c: NULL, or why this interpreter is not the one the shim was built for. */
 const char *rv_check(void);
+
+/* install.c: puts the methods of locks.c in place, once; -1 with an exception set. */
+int rv_install(void);
 
 /* frame.c */
 /* Makes the frame object that every walk of a fiber's frames ends at; -1 with an exception set. Attached. */
@@ -165,6 +179,15 @@ int rv_gil_enabled(void);
 /* Whether this module is an extension that needs the GIL, in an interpreter that can do without. Attached. */
 int rv_needs_gil(PyObject *module);
 
+/* The first of all workers. While the world is stopped. */
+struct rv_worker *rv_first_worker(void);
+
+/* dump.c */
+/* Appends to `list`, for every fiber that has started and not ended, a tuple: its object, True if it runs and False if it is
+ * parked, and, with `stacks`, a list of (code, line) from the innermost call to the outermost, else None. Stops the
+ * world meanwhile. -1 with an exception set. */
+int rv_dump(PyObject *list, int stacks);
+
 /* Where the caller is. */
 /* The fiber that runs on this thread, or NULL. */
 struct rv_fiber *rv_current(void);
@@ -179,7 +202,8 @@ int rv_is_attached(void);
 
 /* switch.c: a switch, on the worker's base stack unless said otherwise. */
 /* Makes a fiber in `room` and loads its state. */
-struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high);
+struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high,
+                                unsigned long long number);
 void rv_fiber_resume(struct rv_fiber *f);
 /* On the fiber's own stack, after each resume. */
 void rv_fiber_resumed(struct rv_fiber *f);
@@ -199,6 +223,25 @@ void rv_finish(struct rv_fiber *f, PyObject *object);
 int rv_context_copy(PyObject **copy);
 /* A tuple of so many objects. */
 PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
+
+/* The bit that tells the ident of a fiber from that of a thread, which is an address. Not the sign of a long. */
+#define RV_FIBER_IDENT (1ULL << 62)
+
+extern __thread struct rv_worker *rv_worker_here __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline struct rv_fiber *rv_fiber_here(void) {
+    struct rv_worker *w = rv_worker_here;
+    return w == NULL ? NULL : w->running;
+}
+
+/* What CPython knows the calling thread by. */
+static inline unsigned long long rv_thread_ident(void) { return (unsigned long long)(uintptr_t)pthread_self(); }
+
+/* The ident of the fiber or thread that runs here. */
+static inline unsigned long long rv_ident(void) {
+    struct rv_fiber *f = rv_fiber_here();
+    return f == NULL ? rv_thread_ident() : f->ident;
+}
 
 static inline _PyStackChunk *rv_root_chunk(struct rv_fiber *f) {
     return (_PyStackChunk *)(((uintptr_t)(f + 1) + 15) & ~(uintptr_t)15);

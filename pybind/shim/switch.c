@@ -1,5 +1,6 @@
 /* The switch itself: see README.md for the order of the steps, and why. */
 #include "anchor.h"
+#include "keyed.h"
 #include "switch.h"
 
 #ifdef RV_FAULT_INJECTION
@@ -8,10 +9,13 @@ unsigned rv_faults = 0;
 void rv_set_faults(unsigned faults) { rv_faults = faults; }
 #endif
 
-struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high) {
+struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, uintptr_t stack_high,
+                                unsigned long long number) {
     struct rv_worker *w = rv_this_worker();
     struct rv_fiber *f = room;
     f->worker = w;
+    f->ident = RV_FIBER_IDENT | number;
+    f->warnings_level = 0;
     f->object = NULL;
     f->stack_low = stack_low;
     f->stack_high = stack_high;
@@ -37,6 +41,7 @@ void rv_fiber_resume(struct rv_fiber *f) {
     struct rv_worker *w = f->worker;
     rv_anchor_unlink(w, f);
     rv_load(&f->saved, w->tstate);
+    rv_import_lock_back(w, f);
     w->running = f;
 }
 
@@ -46,6 +51,7 @@ void rv_fiber_resumed(struct rv_fiber *f) {
         /* May wait for the lock, detached. Only a running fiber can hold it, so this ends. */
         _PyCriticalSection_Resume(ts);
     }
+    rv_warnings_lock_back(f);
 }
 
 void rv_fiber_suspend(struct rv_fiber *f) {
@@ -54,6 +60,8 @@ void rv_fiber_suspend(struct rv_fiber *f) {
     if (ts->critical_section != 0 && !RV_FAULTY(RV_FAULT_CRITICAL_SECTIONS)) {
         _PyCriticalSection_SuspendAll(ts);
     }
+    rv_warnings_lock_away(w, f);
+    rv_import_lock_away(w, f);
     rv_save(&f->saved, ts);
     rv_anchor_link(w, f);
     rv_load(&w->base, ts);
@@ -62,6 +70,7 @@ void rv_fiber_suspend(struct rv_fiber *f) {
 
 void rv_fiber_end(struct rv_fiber *f) {
     struct rv_worker *w = f->worker;
+    rv_import_lock_away(w, f);
     rv_load(&w->base, w->tstate);
     w->running = NULL;
 }

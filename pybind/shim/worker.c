@@ -1,18 +1,17 @@
 /* A worker thread and its thread state. */
 #include "switch.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 /* A dlopened library has room for a few bytes of static thread-local storage, and this is read at every call. */
-static __thread struct rv_worker *this_worker __attribute__((tls_model("initial-exec")));
+__thread struct rv_worker *rv_worker_here __attribute__((tls_model("initial-exec")));
+#define this_worker rv_worker_here
 
 struct rv_worker *rv_this_worker(void) { return this_worker; }
 
-struct rv_fiber *rv_current(void) {
-    struct rv_worker *w = this_worker;
-    return w == NULL ? NULL : w->running;
-}
+struct rv_fiber *rv_current(void) { return rv_fiber_here(); }
 
 PyObject *rv_current_object(void) {
     struct rv_fiber *f = rv_current();
@@ -49,6 +48,29 @@ static void attach(PyThreadState *ts) {
 
 void rv_attach(PyThreadState *ts) { attach(ts); }
 
+static struct rv_worker *workers;
+static pthread_mutex_t workers_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct rv_worker *rv_first_worker(void) { return workers; }
+
+/* Attached: nobody stops the world in the middle. */
+static void list_worker(struct rv_worker *w) {
+    pthread_mutex_lock(&workers_lock);
+    w->next = workers;
+    workers = w;
+    pthread_mutex_unlock(&workers_lock);
+}
+
+static void unlist_worker(struct rv_worker *w) {
+    pthread_mutex_lock(&workers_lock);
+    struct rv_worker **at = &workers;
+    while (*at != w) {
+        at = &(*at)->next;
+    }
+    *at = w->next;
+    pthread_mutex_unlock(&workers_lock);
+}
+
 int rv_worker_start(void) {
     struct rv_worker *w = calloc(1, sizeof *w);
     if (w == NULL) {
@@ -79,13 +101,16 @@ int rv_worker_start(void) {
         return -1;
     }
 #endif
+    w->thread = rv_thread_ident();
     rv_save_all(&w->base, w->tstate);
+    list_worker(w);
     this_worker = w;
     return 0;
 }
 
 void rv_worker_stop(void) {
     struct rv_worker *w = this_worker;
+    unlist_worker(w);
 #if RV_ANCHOR
     /* Fibers still parked are abandoned: nobody runs their frames again, so nobody needs what they refer to. */
     w->anchor->current_frame = NULL;

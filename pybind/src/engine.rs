@@ -1,6 +1,7 @@
 //! The one runtime of a process: started at the first spawn, stopped when the interpreter exits.
 
 use crate::errors::Cancelled;
+use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
 use crate::shim::{self, RvWorker};
 use crate::{gil, preempt};
@@ -9,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use roving_runtime::{DropPolicy, Handle, Runtime};
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,40 @@ struct Engine {
     runtime: Mutex<Option<Runtime>>,
 }
 
-static ENGINE: OnceLock<Engine> = OnceLock::new();
-static STARTING: Mutex<()> = Mutex::new(());
-static STOPPING: AtomicBool = AtomicBool::new(false);
-/// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
-static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+/// What there is once in a process. A child of a fork begins with one of its own.
+struct Process {
+    engine: OnceLock<Engine>,
+    starting: Mutex<()>,
+    stopping: AtomicBool,
+    /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
+    workers: Mutex<Vec<Worker>>,
+}
+
+impl Process {
+    const fn new() -> Self {
+        Self {
+            engine: OnceLock::new(),
+            starting: Mutex::new(()),
+            stopping: AtomicBool::new(false),
+            workers: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+static FIRST: Process = Process::new();
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const FIRST).cast_mut());
+
+#[inline]
+fn process() -> &'static Process {
+    // Relaxed: only changed in a child that has one thread yet.
+    // SAFETY: never freed.
+    unsafe { &*PROCESS.load(Ordering::Relaxed) }
+}
+
+/// Forgets the parent's runtime. Called in the child of a fork, which has one thread and none of the others' locks.
+pub(crate) fn forget() {
+    PROCESS.store(Box::into_raw(Box::new(Process::new())), Ordering::Relaxed);
+}
 
 #[derive(Clone, Copy)]
 struct Worker {
@@ -52,7 +82,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Where to spawn; starts the runtime at the first call.
 #[inline]
 pub(crate) fn handle(py: Python<'_>) -> PyResult<&'static Handle> {
-    match ENGINE.get() {
+    match process().engine.get() {
         Some(engine) => Ok(&engine.handle),
         None => start(py, None).map(|engine| &engine.handle),
     }
@@ -60,17 +90,17 @@ pub(crate) fn handle(py: Python<'_>) -> PyResult<&'static Handle> {
 
 /// The runtime's handle, if it has been started.
 pub(crate) fn started() -> Option<&'static Handle> {
-    ENGINE.get().map(|engine| &engine.handle)
+    process().engine.get().map(|engine| &engine.handle)
 }
 
 /// Whether the interpreter is on its way out.
 pub(crate) fn is_stopping() -> bool {
-    STOPPING.load(Ordering::Relaxed)
+    process().stopping.load(Ordering::Relaxed)
 }
 
 /// Starts the runtime with so many workers, unless it runs with as many already.
 pub(crate) fn start_with(py: Python<'_>, workers: usize) -> PyResult<()> {
-    let engine = match ENGINE.get() {
+    let engine = match process().engine.get() {
         Some(engine) => engine,
         None => start(py, Some(workers))?,
     };
@@ -86,27 +116,41 @@ pub(crate) fn start_with(py: Python<'_>, workers: usize) -> PyResult<()> {
 
 #[cold]
 fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
+    if fork::is_orphan() {
+        return Err(fork::orphaned("spawn"));
+    }
     if is_stopping() {
         return Err(PyRuntimeError::new_err(
             "cannot spawn: the interpreter is exiting",
         ));
     }
     gil::check(py)?;
+    shim::install(py)?;
+    fork::watch(py)?;
     // With a GIL two workers would only wait for one another.
     let gil = shim::gil_enabled();
     let workers = if gil { Some(1) } else { workers };
+    let settings = crate::config::start();
     py.detach(|| {
-        let _starting = lock(&STARTING);
-        if ENGINE.get().is_some() {
+        let _starting = lock(&process().starting);
+        if process().engine.get().is_some() {
             return Ok(());
         }
         let mut builder = Runtime::builder().embedder_area(ROOM);
         if gil {
             // A worker that waits for the GIL looks like one that sits in a blocking call.
             builder = builder.max_spares(0);
+        } else if let Some(spares) = settings.max_spares {
+            builder = builder.max_spares(spares);
         }
-        if let Some(workers) = workers {
+        if let Some(workers) = workers.or(settings.workers) {
             builder = builder.workers(workers);
+        }
+        if let Some(bytes) = settings.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        if let Some(threads) = settings.blocking_threads {
+            builder = builder.blocking_threads(threads);
         }
         let runtime = builder.hooks(PythonHooks).build()?;
         runtime.handle().set_preemption(preempt::quantum());
@@ -115,7 +159,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
             workers: runtime.handle().metrics().workers.len(),
             runtime: Mutex::new(Some(runtime)),
         };
-        if ENGINE.set(engine).is_err() {
+        if process().engine.set(engine).is_err() {
             unreachable!("starting is under a lock");
         }
         Ok::<_, roving_runtime::BuildError>(())
@@ -124,7 +168,7 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     // More than once if several threads came here at once: stopping again does nothing.
     let stop = py.import("roving._roving")?.getattr("_stop")?;
     py.import("atexit")?.call_method1("register", (stop,))?;
-    Ok(ENGINE.get().expect("it has just been started"))
+    Ok(process().engine.get().expect("it has just been started"))
 }
 
 /// A worker's thread has begun. Called on it, attached.
@@ -132,7 +176,7 @@ pub(crate) fn worker_started(index: usize) {
     // SAFETY: asks which thread this is.
     let thread = unsafe { ffi::PyThread_get_thread_ident() };
     let record = shim::this_worker();
-    lock(&WORKERS).push(Worker {
+    lock(&process().workers).push(Worker {
         index,
         thread,
         record,
@@ -141,12 +185,12 @@ pub(crate) fn worker_started(index: usize) {
 
 /// A worker's thread ends. Called on it, attached.
 pub(crate) fn worker_stopped(index: usize) {
-    lock(&WORKERS).retain(|worker| worker.index != index);
+    lock(&process().workers).retain(|worker| worker.index != index);
 }
 
 /// Whether somebody who stops the world holds a worker up. Called by the monitor.
 pub(crate) fn is_suspended(index: usize) -> bool {
-    let workers = lock(&WORKERS);
+    let workers = lock(&process().workers);
     let found = workers.iter().find(|worker| worker.index == index);
     // SAFETY: it stands in the list, whose lock we hold.
     found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
@@ -157,7 +201,7 @@ pub(crate) fn ask_to_give_way(index: usize, turn: u64) {
     if is_stopping() {
         return;
     }
-    let workers = lock(&WORKERS);
+    let workers = lock(&process().workers);
     let found = workers.iter().find(|worker| worker.index == index);
     // SAFETY: it stands in the list, whose lock we hold.
     let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn) });
@@ -169,14 +213,23 @@ pub(crate) fn ask_to_give_way(index: usize, turn: u64) {
     }
 }
 
+/// Whether the thread that Python knows by this number is a worker.
+pub(crate) fn is_worker_thread(thread: u64) -> bool {
+    lock(&process().workers)
+        .iter()
+        .any(|worker| worker.thread == thread)
+}
+
 /// Stop the runtime: called by atexit, and of no use to anybody else.
 ///
 /// Fibers are cancelled, and have a moment to clean up. What then still runs Python code is interrupted; what
 /// cannot be interrupted is left behind, and stops for good when it next needs the interpreter.
 #[pyfunction(name = "_stop")]
 pub(crate) fn stop(py: Python<'_>) {
-    let Some(engine) = ENGINE.get() else { return };
-    STOPPING.store(true, Ordering::Relaxed);
+    let Some(engine) = process().engine.get() else {
+        return;
+    };
+    process().stopping.store(true, Ordering::Relaxed);
     let Some(runtime) = lock(&engine.runtime).take() else {
         return;
     };
@@ -223,7 +276,7 @@ fn busy(handle: &Handle) -> Vec<(usize, u64)> {
 
 /// Raises Cancelled in whatever Python code a worker runs.
 fn interrupt(py: Python<'_>, worker: usize) {
-    let workers = lock(&WORKERS);
+    let workers = lock(&process().workers);
     let found = workers.iter().find(|found| found.index == worker).copied();
     drop(workers);
     if let Some(Worker { thread, .. }) = found {

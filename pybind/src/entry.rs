@@ -1,10 +1,13 @@
 //! The entry points that are called most: plain C functions, without the tuple, the dict and the bookkeeping that a
 //! `#[pyfunction]` costs at each call.
 
+use crate::errors::RovingInternalError;
 use crate::fiber::{self, Fiber};
+use crate::fork;
+use crate::options::Settings;
+use crate::shim;
 use crate::wait::{self, Place};
-use crate::{cancel, shim};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +70,7 @@ fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mu
             ptr::null_mut()
         }
         Err(_) => {
-            PyRuntimeError::new_err("roving: internal error: stderr has the message").restore(py);
+            RovingInternalError::new_err("a panic: stderr has the message").restore(py);
             ptr::null_mut()
         }
     }
@@ -84,7 +87,7 @@ unsafe extern "C" fn spawn(
             return Err(PyTypeError::new_err("spawn takes a callable and its arguments"));
         }
         // SAFETY: CPython passes `count` arguments, and behind them one for each of the `names`.
-        unsafe { fiber::spawn(py, args, count, names) }.map(Py::into_ptr)
+        unsafe { fiber::spawn(py, args, count, names, None) }.map(Py::into_ptr)
     })
 }
 
@@ -100,10 +103,11 @@ unsafe extern "C" fn yield_now(
             )));
         }
         if shim::current().is_some() {
-            roving_runtime::yield_now();
-            if roving_runtime::checkpoint().is_err() {
-                cancel::wait(roving_runtime::checkpoint)?;
+            if fork::is_orphan() {
+                return Err(fork::orphaned("yield"));
             }
+            roving_runtime::yield_now();
+            wait::checkpoint(py)?;
         } else {
             yield_thread(py)?;
         }
@@ -118,7 +122,8 @@ fn yield_thread(py: Python<'_>) -> PyResult<()> {
         return Ok(());
     };
     py.detach(std::thread::yield_now);
-    py.check_signals()
+    py.check_signals()?;
+    wait::checkpoint(py)
 }
 
 /// Starts a fiber from Rust.
@@ -132,5 +137,28 @@ pub(crate) fn spawn_with(
         .collect();
     let count = all.len() as ffi::Py_ssize_t;
     // SAFETY: the tuple keeps the arguments alive; there are no names.
-    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut()) }
+    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut(), None) }
+}
+
+/// Starts a fiber from Rust, with arguments by name too.
+pub(crate) fn spawn_named(
+    py: Python<'_>,
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, pyo3::types::PyTuple>,
+    kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
+    options: Option<&Settings>,
+) -> PyResult<Py<Fiber>> {
+    let mut all: Vec<_> = std::iter::once(function.clone()).chain(args.iter()).collect();
+    let count = all.len() as ffi::Py_ssize_t;
+    let (names, values): (Vec<_>, Vec<_>) = kwargs.iter().flat_map(|kwargs| kwargs.iter()).unzip();
+    all.extend(values);
+    let tuple = if names.is_empty() {
+        None
+    } else {
+        Some(pyo3::types::PyTuple::new(py, names)?)
+    };
+    let names = tuple.as_ref().map_or(ptr::null_mut(), Bound::as_ptr);
+    let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
+    // SAFETY: `all` keeps the arguments alive, and the tuple of names, which is not dropped yet, has one for each of the last.
+    unsafe { fiber::spawn(py, pointers.as_ptr(), count, names, options) }
 }

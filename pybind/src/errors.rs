@@ -18,6 +18,41 @@ create_exception!(
     PyException,
     "Raised by join: the joined fiber was cancelled, and so has no result."
 );
+create_exception!(
+    roving,
+    Deadlock,
+    pyo3::exceptions::PyRuntimeError,
+    "Raised by join and run in plain threads: all fibers and all threads wait for one another, on fibers, locks, \
+     channels and the like of roving's, without an end, so that nobody can ever wake anybody."
+);
+create_exception!(
+    roving,
+    Closed,
+    PyException,
+    "Raised by a channel's send when the channel is closed, and by its recv when it is closed and empty."
+);
+create_exception!(
+    roving,
+    WouldBlock,
+    PyException,
+    "Raised by a channel's try_send and try_recv when they would have to wait."
+);
+create_exception!(
+    roving,
+    RovingInternalError,
+    pyo3::exceptions::PyRuntimeError,
+    "Raised when roving finds itself in a state that cannot be: a bug of roving's, please report it."
+);
+
+/// Raises an exception that there is already, as `raise` does: what is being handled becomes its context.
+///
+/// PyO3 leaves that out; and whether a cancellation is being handled is told by the contexts.
+#[cold]
+pub(crate) fn raise_again(exception: &Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: attached, as the reference shows; an exception and its class.
+    unsafe { ffi::PyErr_SetObject(exception.get_type().as_ptr(), exception.as_ptr()) };
+    PyErr::fetch(exception.py())
+}
 
 /// What `roving.excepthook` is told: a fiber ended with an exception, and nobody joined it or asked for it.
 #[pyclass(frozen, module = "roving")]
@@ -83,6 +118,15 @@ pub(crate) fn report_unjoined(py: Python<'_>, id: u64, name: Option<&str>, excep
     let bound = exception.bind(py);
     // As threads do: SystemExit ends its fiber silently. So does being cancelled.
     if bound.is_instance_of::<PySystemExit>() || bound.is_instance_of::<Cancelled>() {
+        return;
+    }
+    // SAFETY: asks for a flag.
+    if unsafe { ffi::Py_IsFinalizing() } != 0 {
+        // Too late to run code: modules are being taken apart.
+        eprintln!(
+            "Exception in {}, which nobody joined, and the interpreter is exiting",
+            label(id, name)
+        );
         return;
     }
     // SAFETY: attached; the exception being raised, if any, is ours until it is set again below.

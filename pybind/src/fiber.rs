@@ -1,13 +1,17 @@
 //! `roving.Fiber`, and what runs in one.
 //!
-//! Law of its fields: `handle` is set by the maker before anybody else sees the object. `call` belongs to the maker until the fiber is started, then to whoever runs or refuses it.
+//! Law of its fields: `handle` is set by the maker before anybody else sees the object. `call` belongs to the maker
+//! until the fiber is started, then to whoever runs or refuses it. `account` is the fiber's own.
 //! `outcome` is written by the one that runs or refuses it, before the runtime publishes the fiber's end, and only
 //! read after that end was seen. The collector looks at both while every thread stands at a safe point, and none
 //! of the accesses above has one in its middle.
 
-use crate::errors::{self, Cancelled, FiberCancelled};
+use crate::cancel::Account;
+use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
-use crate::{engine, shim, timeout, wait};
+use crate::options::{self, Settings};
+use crate::wait::{self, Why};
+use crate::{deadlock, engine, fork, shim, timeout};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -22,8 +26,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const TAKEN: u8 = 1;
 /// `cancel` was called.
 const CANCELLED: u8 = 2;
-/// The fiber was told so.
-const TOLD: u8 = 4;
+/// `run` does not wait for it.
+pub(crate) const DAEMON: u8 = 8;
+/// In `why`: only another fiber, or thread, can end that wait.
+const ENDLESS: u8 = 0x80;
 
 /// What a fiber is to call.
 struct Call {
@@ -52,6 +58,11 @@ enum Outcome {
 pub(crate) struct Fiber {
     handle: UnsafeCell<Option<JoinHandle<()>>>,
     flags: AtomicU8,
+    /// The process it runs in: see `fork`.
+    generation: u32,
+    /// What it waits for: a `Why`. For dumps.
+    why: AtomicU8,
+    account: Account,
     call: UnsafeCell<Option<Call>>,
     outcome: UnsafeCell<Outcome>,
 }
@@ -81,6 +92,9 @@ impl Task {
         let context = call.context.map_or(std::ptr::null_mut(), Held::into_ptr);
         // SAFETY: this is the fiber's stack, attached; `call` and `self` keep all of them alive.
         let result = unsafe { shim::call(record, object, call.function.as_ptr(), args, names, context) };
+        if fork::is_orphan() {
+            fork::finish(result);
+        }
         let outcome = match result {
             // SAFETY: attached, and the call gives us its result.
             Ok(value) => unsafe { Held::from_owned(value) }.map_or(Outcome::Missing, Outcome::Returned),
@@ -94,6 +108,7 @@ impl Task {
             // SAFETY: attached.
             unsafe { held.drop_attached() };
         }
+        fiber.ends();
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
     }
@@ -111,6 +126,7 @@ impl Drop for Task {
         } else {
             Outcome::NoStack
         };
+        fiber.ends();
         // SAFETY: the right to refuse it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: as above.
@@ -150,14 +166,55 @@ impl Fiber {
         self.flags.fetch_or(flag, Ordering::Relaxed);
     }
 
-    /// Whether its cancellation has been delivered.
-    pub(crate) fn has_been_told(&self) -> bool {
-        self.has(TOLD)
+    /// Whether it has been asked to stop.
+    #[inline]
+    pub(crate) fn is_cancel_requested(&self) -> bool {
+        self.has(CANCELLED)
     }
 
-    /// Its cancellation is delivered.
-    pub(crate) fn tell(&self) {
-        self.set(TOLD);
+    /// Notes that it is asked to stop.
+    pub(crate) fn request_cancel(&self) {
+        self.set(CANCELLED);
+    }
+
+    /// Notes that somebody has what it raised, so that it need not be reported.
+    pub(crate) fn take_failure(&self) {
+        self.set(TAKEN);
+    }
+
+    /// Whom it obeys. For the fiber itself alone.
+    #[inline]
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Says what it waits for, and whether only another fiber can end that. By the fiber itself.
+    #[inline]
+    pub(crate) fn set_why(&self, why: Why, endless: bool) {
+        let endless = if endless { ENDLESS } else { 0 };
+        let before = self.why.load(Ordering::Relaxed);
+        self.why.store(why as u8 | endless, Ordering::Relaxed);
+        match (before & ENDLESS, endless) {
+            (0, ENDLESS) => deadlock::fiber_waits(1),
+            (ENDLESS, 0) => deadlock::fiber_waits(-1),
+            _ => {}
+        }
+    }
+
+    /// What it waits for.
+    pub(crate) fn why(&self) -> &'static str {
+        Why::of(self.why.load(Ordering::Relaxed) & !ENDLESS)
+    }
+
+    /// It will not run any more.
+    fn ends(&self) {
+        if self.has(DAEMON) {
+            options::daemon_ended();
+        }
+    }
+
+    pub(crate) fn runtime_handle(&self) -> &JoinHandle<()> {
+        self.handle()
     }
 
     /// The outcome of a call that raised.
@@ -190,6 +247,7 @@ impl Fiber {
                 "a fiber cannot join itself: it would wait for ever",
             ));
         }
+        fork::check(self.generation)?;
         wait::join(py, handle, deadline)
     }
 
@@ -211,7 +269,7 @@ impl Fiber {
         if engine::is_stopping() {
             PyRuntimeError::new_err(format!("{label} was abandoned: the interpreter is exiting"))
         } else {
-            PyRuntimeError::new_err(format!(
+            RovingInternalError::new_err(format!(
                 "{label} ended in a panic of roving's: stderr has the message"
             ))
         }
@@ -251,7 +309,7 @@ impl Fiber {
         }
         match self.outcome() {
             Outcome::Returned(value) => Ok(value.clone_ref(py)),
-            Outcome::Raised(exception) => Err(PyErr::from_value(exception.bind(py).clone())),
+            Outcome::Raised(exception) => Err(errors::raise_again(exception.bind(py))),
             Outcome::Cancelled => Err(FiberCancelled::new_err("the fiber was cancelled")),
             Outcome::NoStack => Err(PyMemoryError::new_err("no memory for the fiber's stack")),
             Outcome::Missing => Err(self.no_outcome()),
@@ -292,7 +350,9 @@ impl Fiber {
     /// Ask the fiber to stop, and return at once: False if it has ended already.
     ///
     /// One that has not started never will. One that has gets Cancelled raised where it waits, or at its next wait.
-    fn cancel(&self) -> bool {
+    /// While it handles that its waits succeed, for `cancel_grace` seconds; if it goes on as if nothing had happened,
+    /// the next wait raises it again.
+    pub(crate) fn cancel(&self) -> bool {
         let handle = self.handle();
         if handle.is_done() {
             return false;
@@ -325,7 +385,7 @@ impl Fiber {
         self.handle().name()
     }
 
-    /// Fiber[int] is Fiber, to the interpreter.
+    /// `Fiber[int]` is for type checkers: to the interpreter it is as good as `Fiber`.
     #[classmethod]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let alias = class.py().import("types")?.getattr("GenericAlias")?;
@@ -380,6 +440,7 @@ pub(crate) unsafe fn spawn(
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
+    options: Option<&Settings>,
 ) -> PyResult<Py<Fiber>> {
     // SAFETY: there is at least one, by the caller's promise.
     let function = unsafe { *args };
@@ -397,6 +458,9 @@ pub(crate) unsafe fn spawn(
     let fiber = Fiber {
         handle: UnsafeCell::new(None),
         flags: AtomicU8::new(0),
+        generation: fork::generation(),
+        why: AtomicU8::new(0),
+        account: Account::new(),
         call: UnsafeCell::new(Some(Call {
             // SAFETY: attached; a live object, counted here.
             function: unsafe { Held::from_borrowed(function) },
@@ -409,8 +473,14 @@ pub(crate) unsafe fn spawn(
     let object = Py::new(py, fiber)?;
     // SAFETY: attached; a live object, counted here.
     let task = Task(unsafe { Held::from_borrowed(object.as_ptr()) });
-    let (prepared, joiner) = handle
-        .fiber()
+    let builder = match options {
+        None => handle.fiber(),
+        Some(options) => {
+            object.get().set(options.flags());
+            options.apply(handle.fiber())
+        }
+    };
+    let (prepared, joiner) = builder
         .prepare(move || task.run())
         .map_err(|error| PyRuntimeError::new_err(format!("cannot spawn: {error}")))?;
     // SAFETY: nobody else has seen the fiber yet.

@@ -50,6 +50,14 @@ impl Held {
         unsafe { ffi::Py_DECREF(self.into_ptr()) };
     }
 
+    /// The reference, as PyO3's.
+    #[inline]
+    pub(crate) fn into_py(self) -> Py<PyAny> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never looked at again.
+        unsafe { ManuallyDrop::take(&mut this.0) }
+    }
+
     pub(crate) fn as_ptr(&self) -> *mut ffi::PyObject {
         self.0.as_ptr()
     }

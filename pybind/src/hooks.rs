@@ -49,7 +49,7 @@ impl Hooks for PythonHooks {
                 .area()
                 .expect("the runtime was built with room for the embedder");
             // SAFETY: the worker's base stack; the room is the fiber's as long as it has its stack.
-            let made = unsafe { shim::fiber_first(room, fiber.stack_bounds()) };
+            let made = unsafe { shim::fiber_first(room, fiber.stack_bounds(), fiber.id().get()) };
             fiber.set_word(made.cast());
         } else {
             // SAFETY: the worker's base stack, and the fiber was suspended through the hook below.

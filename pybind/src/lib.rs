@@ -3,18 +3,27 @@
 //!
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
+mod blocking;
 mod cancel;
+mod channel;
 mod config;
+mod deadlock;
 mod engine;
 mod entry;
 mod errors;
 mod fiber;
+mod fork;
 mod functions;
 mod gil;
+mod guards;
 mod held;
 mod hooks;
+mod locks;
+mod options;
 mod preempt;
+mod scope;
 mod shim;
+mod sync;
 mod timeout;
 mod wait;
 
@@ -27,15 +36,48 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<fiber::Fiber>()?;
     module.add_class::<errors::UnjoinedFailure>()?;
     module.add_class::<preempt::NoPreempt>()?;
+    module.add_class::<options::Options>()?;
+    module.add_class::<channel::Channel>()?;
+    module.add_class::<channel::RecvOp>()?;
+    module.add_class::<channel::SendOp>()?;
+    module.add_class::<sync::condition::Condition>()?;
+    module.add_class::<sync::event::Event>()?;
+    module.add_class::<sync::lock::Lock>()?;
+    module.add_class::<sync::rlock::RLock>()?;
+    module.add_class::<sync::semaphore::BoundedSemaphore>()?;
+    module.add_class::<sync::semaphore::Semaphore>()?;
+    module.add_class::<scope::children::Scope>()?;
+    module.add_class::<scope::timeout::Timeout>()?;
+    module.add_class::<scope::shield::Shield>()?;
+    module.add("Closed", py.get_type::<errors::Closed>())?;
+    module.add("Deadlock", py.get_type::<errors::Deadlock>())?;
+    module.add(
+        "RovingInternalError",
+        py.get_type::<errors::RovingInternalError>(),
+    )?;
+    module.add("WouldBlock", py.get_type::<errors::WouldBlock>())?;
     module.add("Cancelled", py.get_type::<errors::Cancelled>())?;
     module.add("FiberCancelled", py.get_type::<errors::FiberCancelled>())?;
     entry::add_to(module)?;
+    module.add_function(wrap_pyfunction!(blocking::blocking, module)?)?;
+    module.add_function(wrap_pyfunction!(blocking::wait_readable, module)?)?;
+    module.add_function(wrap_pyfunction!(blocking::wait_writable, module)?)?;
     module.add_function(wrap_pyfunction!(config::configure, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::_dump, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::fibers, module)?)?;
+    module.add_function(wrap_pyfunction!(options::options, module)?)?;
+    module.add_function(wrap_pyfunction!(channel::select::select, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::move_on_after, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::children::scope, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::shield::shield, module)?)?;
+    module.add_function(wrap_pyfunction!(scope::timeout::timeout, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;
     module.add_function(wrap_pyfunction!(functions::stats, module)?)?;
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
+    module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     Ok(())
 }

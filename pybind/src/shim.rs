@@ -4,7 +4,8 @@ use crate::held::Held;
 use pyo3::exceptions::PyImportError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_ulonglong, c_void};
+use std::sync::atomic::AtomicU8;
 
 /// A fiber's record in the embedder's area of its stack.
 #[repr(C)]
@@ -25,7 +26,7 @@ pub(crate) struct RvToken {
 }
 
 mod raw {
-    use super::{PyObject, RvFiber, RvToken, RvWorker, c_char, c_int, c_void};
+    use super::{PyObject, RvFiber, RvToken, RvWorker, c_char, c_int, c_ulonglong, c_void};
 
     unsafe extern "C" {
         pub(super) fn rv_check() -> *const c_char;
@@ -51,8 +52,13 @@ mod raw {
         pub(super) fn rv_is_worker() -> c_int;
         pub(super) fn rv_is_main_thread() -> c_int;
         pub(super) fn rv_is_attached() -> c_int;
-        pub(super) fn rv_fiber_first(room: *mut c_void, size: usize, low: usize, high: usize)
-        -> *mut RvFiber;
+        pub(super) fn rv_fiber_first(
+            room: *mut c_void,
+            size: usize,
+            low: usize,
+            high: usize,
+            number: c_ulonglong,
+        ) -> *mut RvFiber;
         pub(super) fn rv_fiber_resume(fiber: *mut RvFiber);
         pub(super) fn rv_fiber_resumed(fiber: *mut RvFiber);
         pub(super) fn rv_fiber_suspend(fiber: *mut RvFiber);
@@ -67,7 +73,16 @@ mod raw {
             error: *mut *mut PyObject,
         ) -> *mut PyObject;
         pub(super) fn rv_finish(fiber: *mut RvFiber, object: *mut PyObject);
+        pub(super) fn rv_dump(list: *mut PyObject, stacks: c_int) -> c_int;
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
+        pub(super) fn rv_install() -> c_int;
+        pub(super) static rv_orphaned: c_int;
+        pub(super) fn rv_orphan();
+        pub(super) fn rv_nudge_import_lock();
+        pub(super) fn rv_wake_thread(byte: *mut u8, keep: c_int) -> c_int;
+        pub(super) fn rv_try_semaphore(lock: *const *mut c_void) -> c_int;
+        pub(super) fn rv_post_semaphore(lock: *const *mut c_void);
+        pub(super) fn rv_in_bookkeeping() -> c_int;
         pub(super) fn rv_keep_arguments(args: *const *mut PyObject, count: isize) -> *mut PyObject;
     }
 }
@@ -92,13 +107,14 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",
         "c-stack-limits",
         "threading-local",
         "version",
+        "warnings-lock",
         "no-preempt",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
@@ -109,6 +125,62 @@ fn inject_faults() {
     }
     // SAFETY: before there is any worker.
     unsafe { raw::rv_set_faults(faults) };
+}
+
+/// Puts the methods that know fibers in the place of CPython's.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    // SAFETY: attached, as the token shows.
+    match unsafe { raw::rv_install() } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(py)),
+    }
+}
+
+/// This process was forked in a fiber. Called in the child, which has one thread.
+pub(crate) fn set_orphaned() {
+    // SAFETY: this thread is a worker's, in a fiber, and there is no other.
+    unsafe { raw::rv_orphan() };
+}
+
+/// Whether this process was forked in a fiber.
+#[inline]
+pub(crate) fn is_orphaned() -> bool {
+    // SAFETY: only ever written while there is one thread.
+    unsafe { raw::rv_orphaned != 0 }
+}
+
+/// Has the fibers that wait for the import lock look at it again.
+pub(crate) fn nudge_import_lock() {
+    // SAFETY: called attached.
+    unsafe { raw::rv_nudge_import_lock() };
+}
+
+/// Wakes the first thread that waits for a `PyMutex` in CPython's way: see `ForeignWaiters::wake_one`.
+pub(crate) fn wake_thread(byte: &AtomicU8, keep: bool) -> bool {
+    // SAFETY: the byte is alive, and written atomically.
+    unsafe { raw::rv_wake_thread(byte.as_ptr(), c_int::from(keep)) != 0 }
+}
+
+/// Takes a semaphore of CPython's if it is free.
+///
+/// # Safety
+/// The lock is alive.
+pub(crate) unsafe fn try_semaphore(lock: *const *mut c_void) -> bool {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_try_semaphore(lock) != 0 }
+}
+
+/// # Safety
+/// The lock is alive, and held.
+pub(crate) unsafe fn post_semaphore(lock: *const *mut c_void) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_post_semaphore(lock) };
+}
+
+/// Whether the Python function that runs here must not fail for having been cancelled.
+pub(crate) fn in_bookkeeping() -> bool {
+    // SAFETY: called in a fiber, attached.
+    unsafe { raw::rv_in_bookkeeping() != 0 }
 }
 
 /// Makes this thread a worker of the interpreter's, attached.
@@ -250,10 +322,14 @@ pub(crate) fn is_attached() -> bool {
 /// # Safety
 /// On an attached worker's base stack; `room` is this fiber's alone until it ends, and 16-byte aligned.
 #[inline]
-pub(crate) unsafe fn fiber_first(room: std::ptr::NonNull<[u8]>, bounds: (usize, usize)) -> *mut RvFiber {
+pub(crate) unsafe fn fiber_first(
+    room: std::ptr::NonNull<[u8]>,
+    bounds: (usize, usize),
+    number: u64,
+) -> *mut RvFiber {
     let start = room.cast::<c_void>().as_ptr();
     // SAFETY: by the caller's promise.
-    unsafe { raw::rv_fiber_first(start, room.len(), bounds.0, bounds.1) }
+    unsafe { raw::rv_fiber_first(start, room.len(), bounds.0, bounds.1, number) }
 }
 
 /// # Safety
@@ -357,5 +433,14 @@ pub(crate) unsafe fn keep_arguments(
     match unsafe { Held::from_owned(tuple) } {
         Some(tuple) => Ok((Some(tuple), names)),
         None => Err(PyErr::fetch(py)),
+    }
+}
+
+/// Fills `list` with all fibers that have started: see `rv_dump`.
+pub(crate) fn dump(list: &Bound<'_, pyo3::types::PyList>, stacks: bool) -> PyResult<()> {
+    // SAFETY: attached, as the reference shows.
+    match unsafe { raw::rv_dump(list.as_ptr(), c_int::from(stacks)) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(list.py())),
     }
 }

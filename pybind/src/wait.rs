@@ -1,23 +1,41 @@
 //! Blocking: a fiber parks, a plain thread waits detached and looks after signals.
+//!
+//! All that blocks goes through [`block`]. What waits for a hand-over stands in a queue with a [`Waiter`]; its word decides
+//! how the wait ends. It moves away from WAITING once: to CHOSEN by the one that hands over, under the lock of the queue, or
+//! to ABORTED by the waiter, under the same lock; so exactly one of them happens. Who has chosen hands over under that
+//! lock, and wakes after it: a wake that comes late finds nobody, and leaves a token by which some later park returns early,
+//! which every loop here allows.
+//!
+//! Locks of queues are only ever held attached, for some tens of nanoseconds, with no call into Python and no park under
+//! them: so no one who stops the world waits for a holder, and the collector finds what they guard at rest.
 
-use crate::{cancel, shim};
+use crate::{cancel, deadlock, fork, shim};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use roving_runtime::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How long the main thread waits between two looks at its signals.
+/// How long the main thread waits between two looks at its signals, and others between two looks around.
 const SLICE: Duration = Duration::from_millis(50);
+const LONG_SLICE: Duration = Duration::from_millis(250);
 
 /// Where the caller is.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Fiber,
     Thread,
 }
 
 /// Where the caller is, if it may wait there.
+#[inline]
 pub(crate) fn place() -> PyResult<Place> {
     if shim::current().is_some() {
+        if fork::is_orphan() {
+            return Err(fork::orphaned("wait"));
+        }
         return Ok(Place::Fiber);
     }
     if shim::is_worker() {
@@ -29,41 +47,378 @@ pub(crate) fn place() -> PyResult<Place> {
     Ok(Place::Thread)
 }
 
+/// Somebody who can wait.
+pub(crate) enum Who {
+    Fiber(roving_runtime::Fiber),
+    Thread(Thread),
+}
+
+impl Who {
+    /// Whoever runs here.
+    #[inline]
+    pub(crate) fn current() -> Self {
+        match roving_runtime::current_fiber() {
+            Some(fiber) => Who::Fiber(fiber),
+            None => Who::Thread(std::thread::current()),
+        }
+    }
+
+    #[inline]
+    fn wake(&self) {
+        match self {
+            Who::Fiber(fiber) => fiber.unpark(),
+            Who::Thread(thread) => thread.unpark(),
+        }
+    }
+
+    /// Makes its wait, or the next one, look at its account.
+    pub(crate) fn interrupt(&self) {
+        match self {
+            Who::Fiber(fiber) => fiber.cancel(),
+            Who::Thread(thread) => thread.unpark(),
+        }
+    }
+}
+
+const WAITING: u32 = 0;
+const ABORTED: u32 = 1;
+/// And with it, shifted by one, what the chooser had to say.
+const CHOSEN: u32 = 2;
+
+/// One wait: see the module's documentation.
+pub(crate) struct Waiter {
+    word: AtomicU32,
+    who: Who,
+}
+
+impl Waiter {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            word: AtomicU32::new(WAITING),
+            who: Who::current(),
+        }
+    }
+
+    /// Chooses it; false if it has given up, or was chosen. Under the lock of a queue it is in.
+    #[inline]
+    pub(crate) fn choose(&self, code: u32) -> bool {
+        // Release pairs with the acquire of `chosen`: what is handed over before it is seen.
+        self.word
+            .compare_exchange(WAITING, code << 2 | CHOSEN, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Gives up; false if it was chosen. Under the lock of a queue it is in.
+    pub(crate) fn abort(&self) -> bool {
+        self.word
+            .compare_exchange(WAITING, ABORTED, Ordering::Relaxed, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// What its chooser said.
+    #[inline]
+    pub(crate) fn chosen(&self) -> Option<u32> {
+        let word = self.word.load(Ordering::Acquire);
+        (word & 3 == CHOSEN).then_some(word >> 2)
+    }
+
+    /// Wakes it, once it was chosen and its queue's lock let go of.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        self.who.wake();
+    }
+
+    /// Parks once.
+    #[inline]
+    fn park(&self, until: Option<Instant>) -> Step {
+        if self.chosen().is_some() {
+            return Step::Done;
+        }
+        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Step::TimedOut;
+        }
+        let parked = match (&self.who, left) {
+            (Who::Fiber(_), None) => roving_runtime::park(),
+            (Who::Fiber(_), Some(left)) => roving_runtime::park_timeout(left),
+            (Who::Thread(_), None) => {
+                std::thread::park();
+                Ok(())
+            }
+            (Who::Thread(_), Some(left)) => {
+                std::thread::park_timeout(left);
+                Ok(())
+            }
+        };
+        match parked {
+            _ if self.chosen().is_some() => Step::Done,
+            Ok(()) => Step::Again,
+            Err(roving_runtime::Cancelled) => Step::Interrupted,
+        }
+    }
+
+    /// Waits until it is chosen; false when `deadline` came first. The caller then gives up, under the lock of its queue,
+    /// as it does on an error.
+    #[inline]
+    pub(crate) fn wait(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        deadline: Option<Instant>,
+        what: Why,
+    ) -> PyResult<bool> {
+        block(py, deadline, what, |until| self.park(until))
+    }
+
+    /// Waits until it is chosen, whatever else may come.
+    pub(crate) fn wait_regardless(self: &Arc<Self>, py: Python<'_>, what: Why) -> PyResult<()> {
+        block_regardless(py, what, |until| self.park(until))
+    }
+}
+
+/// How a park ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// What was waited for is there.
+    Done,
+    TimedOut,
+    /// The runtime was asked to end the wait.
+    Interrupted,
+    /// For no reason.
+    Again,
+}
+
+/// What a wait is for, in dumps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Why {
+    Nothing = 0,
+    Sleep,
+    Join,
+    Scope,
+    Lock,
+    Condition,
+    Semaphore,
+    Event,
+    Send,
+    Receive,
+    Select,
+    Blocking,
+    Descriptor,
+    /// One of CPython's: a thread that is none of ours may let go of it.
+    ForeignLock,
+}
+
+impl Why {
+    pub(crate) fn of(code: u8) -> &'static str {
+        const TEXTS: [&str; 14] = [
+            "",
+            "sleep",
+            "join",
+            "scope",
+            "lock",
+            "condition",
+            "semaphore",
+            "event",
+            "send",
+            "recv",
+            "select",
+            "blocking",
+            "descriptor",
+            "lock",
+        ];
+        TEXTS[usize::from(code)]
+    }
+
+    /// Whether only another fiber, or thread, can end it.
+    fn is_ours(self) -> bool {
+        !matches!(
+            self,
+            Why::Nothing | Why::Sleep | Why::Blocking | Why::Descriptor | Why::ForeignLock
+        )
+    }
+}
+
+/// Waits by `step`, which parks once and is called again until it says that it is done; false when `deadline` came first.
+/// Raises what the account of the fiber, or thread, has to raise, and what signal handlers raise.
+#[inline]
+pub(crate) fn block(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    what: Why,
+    mut step: impl FnMut(Option<Instant>) -> Step + Send,
+) -> PyResult<bool> {
+    let place = place()?;
+    loop {
+        let limit = cancel::before_park(py)?;
+        let until = cancel::earlier(deadline, limit);
+        let step = match place {
+            Place::Fiber => park_fiber(what, until, &mut step),
+            Place::Thread => park_thread(py, what, until, &mut step)?,
+        };
+        match step {
+            Step::Done => return Ok(true),
+            Step::Interrupted => cancel::interrupted(),
+            Step::TimedOut | Step::Again => {}
+        }
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return Ok(false);
+        }
+    }
+}
+
+/// As [`block`], but nothing ends it, save a signal handler that raises.
+pub(crate) fn block_regardless(
+    py: Python<'_>,
+    what: Why,
+    mut step: impl FnMut(Option<Instant>) -> Step + Send,
+) -> PyResult<()> {
+    let place = place()?;
+    loop {
+        let step = match place {
+            Place::Fiber => park_fiber(what, None, &mut step),
+            Place::Thread => park_thread(py, what, None, &mut step)?,
+        };
+        match step {
+            Step::Done => return Ok(()),
+            // The account keeps what it was for until the next wait.
+            Step::Interrupted => cancel::interrupted(),
+            Step::TimedOut | Step::Again => {}
+        }
+    }
+}
+
+/// Waits for a lock of CPython's in the fiber that runs here: true once `wait` has it, false when `deadline` came first.
+/// `shielded`: come what may.
+///
+/// Code that keeps the books of the standard library (`Semaphore.release`, the import system) waits for its locks come
+/// what may, too: half done, its books would be wrong for ever.
+pub(crate) fn for_lock(
+    py: Python<'_>,
+    shielded: bool,
+    deadline: Option<Instant>,
+    mut wait: impl FnMut(Option<Instant>) -> Result<bool, roving_runtime::Cancelled>,
+) -> PyResult<bool> {
+    loop {
+        let quiet = cancel::is_quiet();
+        let regardless = shielded || (!quiet && shim::in_bookkeeping());
+        let limit = if quiet || regardless {
+            None
+        } else {
+            cancel::before_park(py)?
+        };
+        let step = park_fiber(Why::ForeignLock, cancel::earlier(deadline, limit), &mut |until| {
+            let waited = if regardless {
+                roving_runtime::shield(|| wait(until))
+            } else {
+                wait(until)
+            };
+            match waited {
+                Ok(true) => Step::Done,
+                Ok(false) => Step::TimedOut,
+                Err(roving_runtime::Cancelled) => Step::Interrupted,
+            }
+        });
+        match step {
+            Step::Done => return Ok(true),
+            Step::Interrupted => cancel::interrupted(),
+            Step::TimedOut | Step::Again => {}
+        }
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            return Ok(false);
+        }
+    }
+}
+
+#[inline]
+fn park_fiber(what: Why, until: Option<Instant>, step: &mut impl FnMut(Option<Instant>) -> Step) -> Step {
+    let fiber = cancel::fiber();
+    let Some(fiber) = fiber else { return step(until) };
+    let endless = until.is_none() && what.is_ours();
+    fiber.set_why(what, endless);
+    let step = step(until);
+    fiber.set_why(Why::Nothing, false);
+    step
+}
+
+fn park_thread(
+    py: Python<'_>,
+    what: Why,
+    until: Option<Instant>,
+    step: &mut (impl FnMut(Option<Instant>) -> Step + Send),
+) -> PyResult<Step> {
+    // Only the main thread runs signal handlers. Who waits for a fiber is woken by its end alone.
+    let short = shim::is_main_thread() || cancel::is_in_scope();
+    let slice = Instant::now() + if short { SLICE } else { LONG_SLICE };
+    let endless = (until.is_none() && what.is_ours()).then(deadlock::ThreadWaits::new);
+    let ended = py.detach(|| step(cancel::earlier(until, Some(slice))));
+    if ended != Step::Done {
+        py.check_signals()?;
+        if endless.is_some() && matches!(what, Why::Join) {
+            deadlock::look(py)?;
+        }
+    }
+    drop(endless);
+    Ok(ended)
+}
+
 /// Waits until a fiber is done; false when `deadline` came first.
 pub(crate) fn join(py: Python<'_>, handle: &JoinHandle<()>, deadline: Option<Instant>) -> PyResult<bool> {
     if handle.is_done() {
         return Ok(true);
     }
-    match place()? {
-        Place::Fiber => cancel::wait(|| match deadline {
-            None => handle.wait().map(|()| true),
-            Some(at) => handle.wait_timeout(at.saturating_duration_since(Instant::now())),
-        }),
-        Place::Thread => join_from_thread(py, handle, deadline),
+    block(py, deadline, Why::Join, |until| join_step(handle, until))
+}
+
+/// Waits until a fiber is done, whatever else may come.
+pub(crate) fn join_regardless(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<()> {
+    block_regardless(py, Why::Scope, |until| join_step(handle, until))
+}
+
+/// As [`join`], for a scope that ends.
+pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<bool> {
+    block(py, None, Why::Scope, |until| join_step(handle, until))
+}
+
+pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
+    let done = match until {
+        None => handle.wait().map(|()| true),
+        Some(at) => handle.wait_timeout(at.saturating_duration_since(Instant::now())),
+    };
+    match done {
+        Ok(true) => Step::Done,
+        Ok(false) => Step::TimedOut,
+        Err(roving_runtime::Cancelled) => Step::Interrupted,
     }
 }
 
-fn join_from_thread(py: Python<'_>, handle: &JoinHandle<()>, deadline: Option<Instant>) -> PyResult<bool> {
-    // Only the main thread runs signal handlers.
-    let main = shim::is_main_thread();
-    loop {
-        let now = Instant::now();
-        let left = deadline.map(|at| at.saturating_duration_since(now));
-        let slice = match left {
-            Some(left) if !main || left <= SLICE => Some(left),
-            _ => main.then_some(SLICE),
-        };
-        let done = py.detach(|| match slice {
-            Some(slice) => handle.wait_timeout(slice),
-            None => handle.wait().map(|()| true),
-        });
-        // Plain threads are not cancelled.
-        if done.unwrap_or(false) {
-            return Ok(true);
-        }
-        py.check_signals()?;
-        if deadline.is_some_and(|at| Instant::now() >= at) {
-            return Ok(false);
+/// Waits for so long.
+pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
+    let deadline = Instant::now().checked_add(duration);
+    let waiter = Arc::new(Waiter::new());
+    if duration.is_zero() {
+        return pause(py);
+    }
+    block(py, deadline, Why::Sleep, |until| waiter.park(until)).map(drop)
+}
+
+/// Lets others run, and looks at the account.
+pub(crate) fn pause(py: Python<'_>) -> PyResult<()> {
+    match place()? {
+        Place::Fiber => roving_runtime::yield_now(),
+        Place::Thread => {
+            py.detach(std::thread::yield_now);
+            py.check_signals()?;
         }
     }
+    checkpoint(py)
+}
+
+/// Looks at the account.
+#[inline]
+pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
+    if roving_runtime::checkpoint().is_err() {
+        cancel::interrupted();
+    }
+    cancel::before_park(py).map(drop)
 }

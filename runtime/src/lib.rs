@@ -18,7 +18,8 @@ pub mod sync;
 
 pub use fiber::{
     Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason,
-    checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep, yield_now,
+    checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep,
+    take_cancellation, yield_now,
 };
 pub use reactor::is_cancelled;
 #[cfg(not(loom))]

@@ -33,13 +33,41 @@ fn address_space() -> u64 {
     pages * 4096
 }
 
+fn named_threads(prefix: &str) -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").expect("there is /proc");
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(prefix)).count()
+}
+
+/// The stacks will take all address space there is; what else the process allocates has its own from the beginning.
+fn keep_room_for_the_heap() {
+    // One heap for all threads, which never gives anything back, and grows by this much at a time.
+    let options = [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TOP_PAD, 32 << 20),
+    ];
+    for (option, value) in options {
+        // SAFETY: takes numbers; only this thread allocates yet.
+        assert_eq!(unsafe { libc::mallopt(option, value) }, 1);
+    }
+    // More than the heap has left, so that it grows now.
+    let blocks: Vec<_> = (0..64).map(|_| vec![1_u8; 16 << 10]).collect();
+    drop(std::hint::black_box(blocks));
+}
+
 #[test]
 #[cfg_attr(feature = "asan", ignore = "the sanitizer needs address space of its own")]
 fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
     const MANY: usize = 1000;
     let test = "fibers_without_stacks_end_with_an_error_and_the_others_go_on";
     let output = in_child(test, || {
+        keep_room_for_the_heap();
         let runtime = runtime(2);
+        // A thread that starts allocates, and has no way to say that it cannot; that done, it takes its name.
+        while named_threads("roving-") < 3 {
+            std::thread::yield_now();
+        }
         runtime.spawn(|| ()).join().unwrap();
         limit(libc::RLIMIT_AS, address_space() + (100 << 20));
         let fibers: Vec<_> = (0..MANY).map(|_| runtime.spawn(park)).collect();
@@ -64,7 +92,9 @@ fn fibers_without_stacks_end_with_an_error_and_the_others_go_on() {
         with.iter().for_each(JoinHandle::unpark);
         with.into_iter()
             .for_each(|fiber| assert_eq!(fiber.join().unwrap(), Ok(())));
-        assert_eq!(runtime.spawn(|| 7).join().unwrap(), 7);
+        // The stacks that came back lie with the workers whose fibers had them, and the other may have none.
+        let mut tries = (0..10_000).map(|_| runtime.spawn(|| 7).join());
+        assert!(tries.any(|outcome| matches!(outcome, Ok(7))));
     });
     if let Some(output) = output {
         assert!(output.status.success(), "{output:?}");

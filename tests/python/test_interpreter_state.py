@@ -8,9 +8,12 @@ def test_an_asynchronous_exception_reaches_the_worker() -> None:
     """By the number of its thread, which the anchor does not share."""
     child.check("""
         import ctypes
+        # The thread's: get_ident is the fiber's.
+        thread_ident = ctypes.pythonapi.PyThread_get_thread_ident
+        thread_ident.restype = ctypes.c_ulong
         spinning = []
         def spin():
-            spinning.append(threading.get_ident())
+            spinning.append(thread_ident())
             while True:
                 pass
         parked = [roving.spawn(roving.sleep, 1000) for _ in range(10)]

@@ -9,34 +9,110 @@ A *fiber* is a function call that runs beside its caller, on any core, with a st
 ordinary code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap.
 """
 
+from types import ModuleType
+
+from roving._dump import dump
+from roving._map import map
 from roving._roving import (
+    BoundedSemaphore,
     Cancelled,
+    Channel,
+    Closed,
+    Condition,
+    Deadlock,
+    Event,
     Fiber,
     FiberCancelled,
+    Lock,
+    Options,
+    RecvOp,
+    RLock,
+    RovingInternalError,
+    Scope,
+    Semaphore,
+    SendOp,
+    Shield,
+    Timeout,
     UnjoinedFailure,
+    WouldBlock,
+    blocking,
+    checkpoint,
     configure,
     current,
     excepthook,
+    fibers,
+    move_on_after,
     no_preempt,
+    options,
     run,
+    scope,
+    select,
+    shield,
     sleep,
     spawn,
     stats,
+    timeout,
+    wait_readable,
+    wait_writable,
     yield_now,
 )
+from roving._sync import Barrier, LifoQueue, PriorityQueue, Queue
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
     "Cancelled",
+    "Channel",
+    "Closed",
+    "Condition",
+    "Deadlock",
+    "Event",
     "Fiber",
     "FiberCancelled",
+    "LifoQueue",
+    "Lock",
+    "Options",
+    "PriorityQueue",
+    "Queue",
+    "RLock",
+    "RecvOp",
+    "RovingInternalError",
+    "Scope",
+    "Semaphore",
+    "SendOp",
+    "Shield",
+    "Timeout",
     "UnjoinedFailure",
+    "WouldBlock",
+    "blocking",
+    "checkpoint",
     "configure",
     "current",
+    "dump",
     "excepthook",
+    "fibers",
+    "map",
+    "move_on_after",
     "no_preempt",
+    "options",
     "run",
+    "scope",
+    "select",
+    "shield",
     "sleep",
     "spawn",
     "stats",
+    "timeout",
+    "wait_readable",
+    "wait_writable",
     "yield_now",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Imported when it is asked for: it needs all of concurrent.futures.
+    if name == "futures":
+        import roving.futures
+
+        return roving.futures
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -318,6 +318,28 @@ pub fn checkpoint() -> Result<(), Cancelled> {
     }
 }
 
+/// Takes back the request that this fiber stop; true if there was one. For an embedder that keeps its own account of
+/// who is to stop and why, and uses [`Fiber::cancel`] to end the wait of a started fiber: it writes its account first, then
+/// cancels; the fiber, whose wait failed, takes the request back and then reads the account. A request made in between
+/// is not lost: it ends the next wait.
+///
+/// ```
+/// # let runtime = roving_runtime::Runtime::builder().workers(1).build()?;
+/// let fiber = runtime.spawn(|| {
+///     roving_runtime::current_fiber().expect("this is one").cancel();
+///     (roving_runtime::take_cancellation(), roving_runtime::checkpoint().is_ok())
+/// });
+/// assert_eq!(fiber.join()?, (true, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn take_cancellation() -> bool {
+    match current::fiber() {
+        // SAFETY: the running fiber is alive.
+        Some(core) => unsafe { core.as_ref() }.state.transition_to_uncancelled(),
+        None => false,
+    }
+}
+
 /// Runs `f` with cancellation held back: waits inside succeed, and a cancellation that came shows at
 /// the first wait after it. For clean-up.
 pub fn shield<R>(f: impl FnOnce() -> R) -> R {

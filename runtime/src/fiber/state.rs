@@ -6,7 +6,7 @@
 //!                     PARKED     suspended; the one that moves it to ACTIVE must schedule it
 //!                     DONE       its outcome is stored; the word never changes phase again
 //!  bit  2     TOKEN   an unpark came while ACTIVE; the next park consumes it and returns at once
-//!  bit  3     CANCEL  cancellation is requested; stays set
+//!  bit  3     CANCEL  cancellation is requested; stays set, unless the fiber itself takes the request back
 //!  bit  4     WAITED  somebody waits for DONE: whoever moves to DONE must wake them
 //!  bit  5     DETACHED  nobody will take the outcome
 //! ```
@@ -211,6 +211,12 @@ impl StateWord {
     pub(crate) fn transition_to_cancelled(&self) -> bool {
         let word = self.0.fetch_or(CANCEL, Ordering::AcqRel);
         word & CANCEL == 0 && word & PHASE != DONE
+    }
+
+    /// Takes a request of cancellation back; true if there was one. Called by the fiber itself.
+    pub(crate) fn transition_to_uncancelled(&self) -> bool {
+        // AcqRel: what was written before a request, also one that found the bit set, is seen once it is taken.
+        self.0.fetch_and(!CANCEL, Ordering::AcqRel) & CANCEL != 0
     }
 }
 

@@ -27,6 +27,8 @@ pub mod channel;
 mod condvar;
 mod error;
 mod event;
+mod foreign_lock;
+mod lot;
 mod mutex;
 mod once;
 mod once_cell;
@@ -41,6 +43,8 @@ mod waiter;
 mod waiters;
 
 #[cfg(all(test, loom))]
+mod loom_lot;
+#[cfg(all(test, loom))]
 mod loom_test;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod test;
@@ -49,6 +53,8 @@ pub use barrier::{Barrier, BarrierError, BarrierPassed};
 pub use condvar::{ConditionError, Condvar};
 pub use error::{LockError, LockTimeoutError, PoisonError, TryLockError};
 pub use event::Event;
+pub use foreign_lock::{ForeignLock, ForeignWaiters};
+pub use lot::{Lot, LotPlace, LotWait, LotWoken};
 pub use mutex::{Mutex, MutexGuard};
 pub use once::{Once, OnceError};
 pub use once_cell::{InitError, OnceCell, SetError};

@@ -67,6 +67,11 @@ impl<D> WaitQueue<D> {
         self.list.is_empty()
     }
 
+    /// The ticket that the next waiter draws.
+    pub(super) fn tickets(&self) -> u64 {
+        self.next_ticket
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.list.len()
@@ -117,7 +122,7 @@ impl<D> WaitQueue<D> {
     }
 
     /// As [`WaitQueue::choose`], for those that queued up before `ticket` was drawn.
-    fn choose_before(&mut self, ticket: u64, code: impl Fn(&D) -> u32) -> Option<Choice<'_>> {
+    pub(super) fn choose_before(&mut self, ticket: u64, code: impl Fn(&D) -> u32) -> Option<Choice<'_>> {
         self.choose_queued(|queued| (queued.ticket < ticket).then(|| code(&queued.data)))
     }
 

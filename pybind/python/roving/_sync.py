@@ -1,0 +1,85 @@
+"""Barrier and the queues: the standard library's own, over the locks of roving's.
+
+Their protocols are proven, and all that they wait on is the lock and the conditions that are put in here.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+
+from roving._roving import Condition, Lock
+
+
+class Barrier(threading.Barrier):
+    """A meeting point of so many fibers and threads, with the interface of threading.Barrier.
+
+    One that is cancelled while it waits breaks it, as one that times out does.
+
+    >>> barrier = Barrier(2)
+    >>> fiber = roving.spawn(barrier.wait)
+    >>> sorted([barrier.wait(), fiber.join()])
+    [0, 1]
+    """
+
+    def __init__(
+        self, parties: int, action: Callable[[], None] | None = None, timeout: float | None = None
+    ) -> None:
+        """Let `parties` pass at a time; `action` is called by one of them before they do."""
+        super().__init__(parties, action, timeout)
+        self._cond = Condition(Lock())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the others, at most `timeout` seconds; return a number from 0 to parties - 1, each once.
+
+        Raises threading.BrokenBarrierError when the barrier is broken, or is meanwhile.
+        """
+        try:
+            return super().wait(timeout)
+        except threading.BrokenBarrierError:
+            raise
+        except BaseException:
+            self.abort()
+            raise
+
+
+class _Locks:
+    """What a queue of the standard library waits on."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        super().__init__(maxsize)  # type: ignore[call-arg]
+        self.mutex = Lock()
+        self.not_empty = Condition(self.mutex)
+        self.not_full = Condition(self.mutex)
+        self.all_tasks_done = Condition(self.mutex)
+
+
+class Queue[T](_Locks, queue.Queue[T]):  # type: ignore[misc]
+    """First in, first out, for fibers and threads: a queue.Queue.
+
+    >>> jobs = Queue()
+    >>> jobs.put(1)
+    >>> jobs.get()
+    1
+    """
+
+
+class LifoQueue[T](_Locks, queue.LifoQueue[T]):  # type: ignore[misc]
+    """Last in, first out, for fibers and threads: a queue.LifoQueue.
+
+    >>> jobs = LifoQueue()
+    >>> jobs.put(1), jobs.put(2)
+    (None, None)
+    >>> jobs.get()
+    2
+    """
+
+
+class PriorityQueue[T](_Locks, queue.PriorityQueue[T]):  # type: ignore[misc, type-var]
+    """The smallest first, for fibers and threads: a queue.PriorityQueue.
+
+    >>> jobs = PriorityQueue()
+    >>> jobs.put(2), jobs.put(1)
+    (None, None)
+    >>> jobs.get()
+    1
+    """

@@ -1,0 +1,119 @@
+//! `Deadlock`: everybody waits for one another.
+//!
+//! Counted are fibers and plain threads in waits without an end that only another of them can end. A plain thread that
+//! joins looks from time to time: if a few times in a row all fibers there are, and all plain threads, were in such waits, and
+//! no worker has done anything in between, nobody will ever wake anybody.
+
+use crate::engine;
+use crate::errors::Deadlock;
+use pyo3::prelude::*;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// One count a worker, written by that worker alone: this happens at every park. Never freed.
+static FIBERS: Mutex<Vec<&'static AtomicI64>> = Mutex::new(Vec::new());
+static THREADS: AtomicI64 = AtomicI64::new(0);
+
+thread_local! {
+    static OURS: &'static AtomicI64 = {
+        let ours: &'static AtomicI64 = Box::leak(Box::new(AtomicI64::new(0)));
+        FIBERS.lock().unwrap_or_else(PoisonError::into_inner).push(ours);
+        ours
+    };
+}
+
+/// Notes that a fiber of this worker begins such a wait, or ends it.
+#[inline]
+pub(crate) fn fiber_waits(more: i64) {
+    OURS.with(|ours| ours.store(ours.load(Ordering::Relaxed) + more, Ordering::Relaxed));
+}
+
+fn fibers() -> i64 {
+    let counts = FIBERS.lock().unwrap_or_else(PoisonError::into_inner);
+    counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+}
+
+/// A plain thread in such a wait.
+pub(crate) struct ThreadWaits;
+
+impl ThreadWaits {
+    pub(crate) fn new() -> Self {
+        THREADS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for ThreadWaits {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often in a row a thread must find everybody waiting.
+const LOOKS: u32 = 3;
+
+thread_local! {
+    /// What this thread saw last, and how often.
+    static SEEN: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
+/// Raises `Deadlock` if there is one. By a plain thread in such a wait.
+pub(crate) fn look(py: Python<'_>) -> PyResult<()> {
+    let Some(handle) = engine::started() else {
+        return Ok(());
+    };
+    let metrics = handle.metrics();
+    let turns = metrics.workers.iter().map(|worker| worker.turns).sum::<u64>();
+    let waiting = fibers();
+    let stuck = metrics.outstanding != 0
+        && i64::try_from(metrics.outstanding) == Ok(waiting)
+        && metrics.blocking.queued == 0
+        && metrics.blocking.threads == metrics.blocking.idle
+        && threads(py)? == THREADS.load(Ordering::Relaxed)
+        && !handles_signals(py)?;
+    let (before, times) = SEEN.get();
+    let times = match stuck {
+        true if before == turns => times + 1,
+        true => 1,
+        false => 0,
+    };
+    SEEN.set((turns, times));
+    if times < LOOKS {
+        return Ok(());
+    }
+    SEEN.set((0, 0));
+    let text = format!(
+        "all {waiting} fibers, and all threads, wait for one another, and nobody can wake any of them; \
+         roving.dump() tells for what"
+    );
+    Err(Deadlock::new_err(text))
+}
+
+/// Whether a signal may run code that wakes somebody.
+fn handles_signals(py: Python<'_>) -> PyResult<bool> {
+    let signal = py.import("signal")?;
+    let interrupt = signal.getattr("default_int_handler")?;
+    for number in signal.call_method0("valid_signals")?.try_iter()? {
+        let handler = signal.call_method1("getsignal", (number?,))?;
+        if handler.is_callable() && !handler.is(&interrupt) && !handler.is_instance_of::<pyo3::types::PyInt>()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// How many plain threads run Python code.
+fn threads(py: Python<'_>) -> PyResult<i64> {
+    let frames = py.import("sys")?.call_method0("_current_frames")?;
+    let mut count = 0;
+    for thread in frames.try_iter()? {
+        let thread = thread?.extract::<u64>()?;
+        // The anchors' number is 0.
+        if thread != 0 && !engine::is_worker_thread(thread) {
+            count += 1;
+        }
+    }
+    Ok(count)
+}
