@@ -9,6 +9,7 @@
  * With a GIL: a pending call, which any thread may be the one to make. It is wasted on one that is not the worker, and
  * the monitor asks again.
  */
+#include "locks.h"
 #include "switch.h"
 
 #include <stdlib.h>
@@ -60,7 +61,8 @@ static int may_give_way(struct rv_worker *w, struct rv_fiber *f) {
 /* A token has arrived at this worker. */
 static void give_way(struct rv_worker *w, uint64_t turn) {
     struct rv_fiber *f = w->running;
-    if (f == NULL || !may_give_way(w, f)) {
+    /* In the child of a fork in a fiber nobody would resume it. */
+    if (f == NULL || rv_orphaned || !may_give_way(w, f)) {
         return;
     }
 #ifdef Py_GIL_DISABLED

@@ -146,6 +146,7 @@ def test_refused_when_an_import_would_switch_it_on(tiny: str) -> None:
 
 def test_refused_when_it_is_on(tiny: str) -> None:
     """The message says why it is."""
+    why = "needed by tiny" if child.FREE_THREADED else "not a free-threaded interpreter"
     load = f"sys.path.insert(0, {tiny!r}); import tiny" if child.FREE_THREADED else ""
     why = "needed by tiny" if child.FREE_THREADED else "not a free-threaded interpreter"
     child.check(f"""
