@@ -135,7 +135,7 @@ int rv_worker_is_suspended(struct rv_worker *worker);
 struct rv_worker *rv_first_worker(void);
 
 /* dump.c */
-/* Appends to `list`, for every fiber that has started and not ended, a tuple: its object, 1 if it runs and 0 if it is
+/* Appends to `list`, for every fiber that has started and not ended, a tuple: its object, True if it runs and False if it is
  * parked, and, with `stacks`, a list of (code, line) from the innermost call to the outermost, else None. Stops the
  * world meanwhile. -1 with an exception set. */
 int rv_dump(PyObject *list, int stacks);

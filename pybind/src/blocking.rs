@@ -1,6 +1,6 @@
 //! `roving.blocking`, and waiting for descriptors.
 
-use crate::errors::Cancelled;
+use crate::errors::{self, Cancelled};
 use crate::held::Held;
 use crate::wait::{self, Place, Step, Why};
 use crate::{engine, timeout};
@@ -59,7 +59,7 @@ pub(crate) fn blocking(
     let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
     match result {
         Some(Ok(value)) => Ok(value.into_py()),
-        Some(Err(error)) => Err(PyErr::from_value(error.into_py().into_bound(py))),
+        Some(Err(error)) => Err(errors::raise_again(error.bind(py))),
         None => Err(PyRuntimeError::new_err(
             "the call was not made: the interpreter is exiting, or there are no threads",
         )),

@@ -9,9 +9,9 @@
 //! Before each park the account is looked at:
 //!
 //! 1. Scopes outside the innermost shield do not count.
-//! 2. While a `Cancelled` is being handled (found in `exc_info`, or the context of what is there), only scopes that were
-//!    entered since it is being handled count: clean-up may have timeouts of its own. The others are held back until
-//!    the grace, which begins with each delivery, is over.
+//! 2. While a `Cancelled` is being handled, or what came up while it was (found in `exc_info`, or by the contexts of what
+//!    is there), only scopes that were entered since count: clean-up may have timeouts of its own. The others are held
+//!    back until the grace, which begins with each delivery, is over. One that has reached its scope does not count.
 //! 3. Of the scopes that count and are due the outermost is delivered: a `Cancelled` that carries its number is raised, and
 //!    the scope of that number, when the exception gets there, makes of it what it is for. Swallowed on its way, it is
 //!    delivered again at the next park, after other fibers had their turn.
@@ -23,7 +23,7 @@
 //! Law of an account: its own fiber's or thread's alone, and nobody else looks at it. The scopes on it are shared; all
 //! they let others change is atomic.
 
-use crate::errors::Cancelled;
+use crate::errors::{self, Cancelled};
 use crate::fiber::Fiber;
 use crate::wait::Who;
 use crate::{config, engine, shim};
@@ -39,6 +39,8 @@ use std::time::Instant;
 const SCOPE: &str = "_scope";
 /// The number of the fiber itself, as the outermost scope.
 const FIBER: u64 = 0;
+/// And of what has been left: its `Cancelled` means nothing any more, though contexts lead to it.
+const NOBODY: u64 = u64::MAX;
 /// How far the contexts of what is being handled are followed.
 const FAR: usize = 100;
 
@@ -244,7 +246,7 @@ fn deliver(py: Python<'_>, number: u64) -> PyErr {
     };
     let error = Cancelled::new_err(text);
     match error.value(py).setattr(SCOPE, number) {
-        Ok(()) => error,
+        Ok(()) => errors::raise_again(error.value(py)),
         Err(error) => error,
     }
 }
@@ -262,15 +264,21 @@ pub(crate) fn interrupted() {
 
 /// The `Cancelled` that is being handled here: the exception being handled, or what it came up in handling.
 fn handled(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: attached.
+    let first = unsafe { ffi::PyErr_GetHandledException() };
     // SAFETY: attached; a new reference, or null for none.
-    let mut next = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetHandledException()) };
+    let mut next = unsafe { Bound::from_owned_ptr_or_opt(py, first) };
     for _ in 0..FAR {
         let exception = next?;
-        if let Some(found) = cancelled_in(&exception) {
+        if let Some(found) = cancelled_in(&exception)
+            && number_of(&found) != Some(NOBODY)
+        {
             return Some(found);
         }
-        // SAFETY: attached, and an exception; a new reference, or null for none.
-        next = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyException_GetContext(exception.as_ptr())) };
+        // SAFETY: attached, and an exception.
+        let context = unsafe { ffi::PyException_GetContext(exception.as_ptr()) };
+        // SAFETY: attached; a new reference, or null for none.
+        next = unsafe { Bound::from_owned_ptr_or_opt(py, context) };
     }
     None
 }
@@ -326,12 +334,9 @@ pub(crate) fn leave(scope: &Arc<Scope>) -> bool {
     })
 }
 
-/// Whether an exception is the `Cancelled` that this scope had delivered.
-pub(crate) fn is_for(exception: &Bound<'_, PyAny>, scope: &Scope) -> bool {
-    exception
-        .getattr(SCOPE)
-        .and_then(|number| number.extract::<u64>())
-        .is_ok_and(|number| number == scope.number)
+/// The number of the scope that a `Cancelled` is for; `None` for one that was raised by hand.
+fn number_of(exception: &Bound<'_, PyAny>) -> Option<u64> {
+    exception.getattr(SCOPE).and_then(|number| number.extract()).ok()
 }
 
 /// What an exception that leaves a scope means to it.
@@ -359,9 +364,9 @@ pub(crate) fn leaving<'py>(exception: &Bound<'py, PyBaseException>, scope: &Scop
             return Ok(Leaving::Rest(rest));
         }
     }
-    Ok(if is_for(&found, scope) {
-        Leaving::Own
-    } else {
-        Leaving::Outer
-    })
+    if number_of(&found) != Some(scope.number) {
+        return Ok(Leaving::Outer);
+    }
+    found.setattr(SCOPE, NOBODY)?;
+    Ok(Leaving::Own)
 }

@@ -70,7 +70,8 @@ pub(crate) fn look(py: Python<'_>) -> PyResult<()> {
         && i64::try_from(metrics.outstanding) == Ok(waiting)
         && metrics.blocking.queued == 0
         && metrics.blocking.threads == metrics.blocking.idle
-        && threads(py)? == THREADS.load(Ordering::Relaxed);
+        && threads(py)? == THREADS.load(Ordering::Relaxed)
+        && !handles_signals(py)?;
     let (before, times) = SEEN.get();
     let times = match stuck {
         true if before == turns => times + 1,
@@ -87,6 +88,20 @@ pub(crate) fn look(py: Python<'_>) -> PyResult<()> {
          roving.dump() tells for what"
     );
     Err(Deadlock::new_err(text))
+}
+
+/// Whether a signal may run code that wakes somebody.
+fn handles_signals(py: Python<'_>) -> PyResult<bool> {
+    let signal = py.import("signal")?;
+    let interrupt = signal.getattr("default_int_handler")?;
+    for number in signal.call_method0("valid_signals")?.try_iter()? {
+        let handler = signal.call_method1("getsignal", (number?,))?;
+        if handler.is_callable() && !handler.is(&interrupt) && !handler.is_instance_of::<pyo3::types::PyInt>()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// How many plain threads run Python code.

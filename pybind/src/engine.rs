@@ -29,6 +29,8 @@ struct Engine {
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 static STARTING: Mutex<()> = Mutex::new(());
 static STOPPING: AtomicBool = AtomicBool::new(false);
+/// Whether this process is a child of the one the runtime was started in, and so has no workers.
+static FORKED: AtomicBool = AtomicBool::new(false);
 /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
 static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 
@@ -52,9 +54,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[inline]
 pub(crate) fn handle(py: Python<'_>) -> PyResult<&'static Handle> {
     match ENGINE.get() {
+        Some(_) if FORKED.load(Ordering::Relaxed) => Err(forked()),
         Some(engine) => Ok(&engine.handle),
         None => start(py, None).map(|engine| &engine.handle),
     }
+}
+
+#[cold]
+fn forked() -> PyErr {
+    PyRuntimeError::new_err(
+        "cannot spawn: this process was forked from one whose fibers were running; start it anew instead \
+         (subprocess, or multiprocessing with spawn or forkserver)",
+    )
 }
 
 /// The runtime's handle, if it has been started.
@@ -69,6 +80,9 @@ pub(crate) fn is_stopping() -> bool {
 
 /// Starts the runtime with so many workers, unless it runs with as many already.
 pub(crate) fn start_with(py: Python<'_>, workers: usize) -> PyResult<()> {
+    if FORKED.load(Ordering::Relaxed) {
+        return Err(forked());
+    }
     let engine = match ENGINE.get() {
         Some(engine) => engine,
         None => start(py, Some(workers))?,
@@ -116,6 +130,8 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
             builder = builder.blocking_threads(threads);
         }
         let runtime = builder.hooks(PythonHooks).build()?;
+        // SAFETY: the handler makes one atomic store, which is safe in a child of many threads.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         let engine = Engine {
             handle: runtime.handle().clone(),
             workers: runtime.handle().metrics().workers.len(),
@@ -131,6 +147,10 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     let stop = py.import("roving._roving")?.getattr("_stop")?;
     py.import("atexit")?.call_method1("register", (stop,))?;
     Ok(ENGINE.get().expect("it has just been started"))
+}
+
+extern "C" fn in_child() {
+    FORKED.store(true, Ordering::Relaxed);
 }
 
 fn has_gil(py: Python<'_>) -> PyResult<bool> {
@@ -164,7 +184,7 @@ pub(crate) fn is_suspended(index: usize) -> bool {
 
 /// Whether the thread that Python knows by this number is a worker.
 pub(crate) fn is_worker_thread(thread: u64) -> bool {
-    lock(&WORKERS).iter().any(|worker| worker.thread as u64 == thread)
+    lock(&WORKERS).iter().any(|worker| worker.thread == thread)
 }
 
 /// Stop the runtime: called by atexit, and of no use to anybody else.
@@ -174,6 +194,9 @@ pub(crate) fn is_worker_thread(thread: u64) -> bool {
 #[pyfunction(name = "_stop")]
 pub(crate) fn stop(py: Python<'_>) {
     let Some(engine) = ENGINE.get() else { return };
+    if FORKED.load(Ordering::Relaxed) {
+        return;
+    }
     STOPPING.store(true, Ordering::Relaxed);
     let Some(runtime) = lock(&engine.runtime).take() else {
         return;

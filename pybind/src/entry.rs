@@ -1,11 +1,12 @@
 //! The entry points that are called most: plain C functions, without the tuple, the dict and the bookkeeping that a
 //! `#[pyfunction]` costs at each call.
 
+use crate::errors::RovingInternalError;
 use crate::fiber::{self, Fiber};
 use crate::options::Settings;
 use crate::shim;
 use crate::wait::{self, Place};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,7 +69,7 @@ fn guarded(body: impl FnOnce(Python<'_>) -> PyResult<*mut ffi::PyObject>) -> *mu
             ptr::null_mut()
         }
         Err(_) => {
-            PyRuntimeError::new_err("roving: internal error: stderr has the message").restore(py);
+            RovingInternalError::new_err("a panic: stderr has the message").restore(py);
             ptr::null_mut()
         }
     }

@@ -44,6 +44,16 @@ create_exception!(
     "Raised when roving finds itself in a state that cannot be: a bug of roving's, please report it."
 );
 
+/// Raises an exception that there is already, as `raise` does: what is being handled becomes its context.
+///
+/// PyO3 leaves that out; and whether a cancellation is being handled is told by the contexts.
+#[cold]
+pub(crate) fn raise_again(exception: &Bound<'_, PyAny>) -> PyErr {
+    // SAFETY: attached, as the reference shows; an exception and its class.
+    unsafe { ffi::PyErr_SetObject(exception.get_type().as_ptr(), exception.as_ptr()) };
+    PyErr::fetch(exception.py())
+}
+
 /// What `roving.excepthook` is told: a fiber ended with an exception, and nobody joined it or asked for it.
 #[pyclass(frozen, module = "roving")]
 pub(crate) struct UnjoinedFailure {

@@ -7,7 +7,7 @@
 //! of the accesses above has one in its middle.
 
 use crate::cancel::Account;
-use crate::errors::{self, Cancelled, FiberCancelled};
+use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
 use crate::options::{self, Settings};
 use crate::wait::{self, Why};
@@ -263,7 +263,7 @@ impl Fiber {
         if engine::is_stopping() {
             PyRuntimeError::new_err(format!("{label} was abandoned: the interpreter is exiting"))
         } else {
-            PyRuntimeError::new_err(format!(
+            RovingInternalError::new_err(format!(
                 "{label} ended in a panic of roving's: stderr has the message"
             ))
         }
@@ -303,7 +303,7 @@ impl Fiber {
         }
         match self.outcome() {
             Outcome::Returned(value) => Ok(value.clone_ref(py)),
-            Outcome::Raised(exception) => Err(PyErr::from_value(exception.bind(py).clone())),
+            Outcome::Raised(exception) => Err(errors::raise_again(exception.bind(py))),
             Outcome::Cancelled => Err(FiberCancelled::new_err("the fiber was cancelled")),
             Outcome::NoStack => Err(PyMemoryError::new_err("no memory for the fiber's stack")),
             Outcome::Missing => Err(self.no_outcome()),
@@ -379,7 +379,7 @@ impl Fiber {
         self.handle().name()
     }
 
-    /// Fiber[int] is Fiber, to the interpreter.
+    /// `Fiber[int]` is for type checkers: to the interpreter it is as good as `Fiber`.
     #[classmethod]
     fn __class_getitem__(class: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let alias = class.py().import("types")?.getattr("GenericAlias")?;

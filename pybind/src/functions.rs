@@ -22,11 +22,10 @@ pub(crate) fn sleep(py: Python<'_>, seconds: f64) -> PyResult<()> {
 /// For long calculations, which wait nowhere.
 #[pyfunction]
 pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
-    wait::checkpoint(py)?;
     if matches!(wait::place()?, Place::Thread) {
         py.check_signals()?;
     }
-    Ok(())
+    wait::checkpoint(py)
 }
 
 /// The fiber that runs here; None in a plain thread.
@@ -93,7 +92,7 @@ pub(crate) fn _dump(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
     shim::dump(&list, true)?;
     let entries = list.iter().map(|entry| {
         let fiber = entry.get_item(0)?.cast_into::<Fiber>()?;
-        let runs = entry.get_item(1)?.extract::<i32>()? != 0;
+        let runs = entry.get_item(1)?.is_truthy()?;
         let why = fiber.get().why();
         let state = match (runs, why) {
             (true, _) => "running",

@@ -1,5 +1,6 @@
 """Channels and select."""
 
+import functools
 import gc
 import threading
 import weakref
@@ -8,7 +9,6 @@ from typing import Any
 
 import pytest
 import roving
-
 from test_scope import Place, places
 
 
@@ -85,7 +85,12 @@ def test_what_need_not_wait(place: Place) -> None:
         channel.close()
         assert channel.closed
         assert channel.recv() == 3
-        for operation in (channel.recv, channel.try_recv, lambda: channel.send(5), lambda: channel.try_send(5)):
+        for operation in (
+            channel.recv,
+            channel.try_recv,
+            lambda: channel.send(5),
+            lambda: channel.try_send(5),
+        ):
             with pytest.raises(roving.Closed):
                 operation()
 
@@ -98,8 +103,8 @@ def test_closing_wakes_all() -> None:
         channel: roving.Channel[int] = roving.Channel()
         waits: dict[str, Callable[[], Any]] = {
             "recv": channel.recv,
-            "send": lambda channel=channel: channel.send(1),
-            "select": lambda channel=channel: roving.select(channel.recv_op()),
+            "send": functools.partial(channel.send, 1),
+            "select": functools.partial(roving.select, channel.recv_op()),
         }
         fibers = [roving.spawn(waits[act]) for _ in range(3)]
         roving.sleep(0.005)
@@ -160,7 +165,7 @@ def test_select_does_exactly_one(place: Place) -> None:
         source: roving.Channel[int] = roving.Channel()
         sink: roving.Channel[int] = roving.Channel()
         with roving.scope() as scope:
-            scope.spawn(lambda: [source.send(number) for number in range(300)])
+            scope.spawn(lambda: list(map(source.send, range(300))))
             taken = scope.spawn(lambda: [sink.recv() for _ in range(300)])
             got: list[int] = []
             sent = 0

@@ -185,3 +185,27 @@ def test_run() -> None:
         assert isinstance(roving.spawn(roving.run, int).exception(), RuntimeError)
         print("ok")
     """)
+
+
+def test_a_forked_child() -> None:
+    """Has no fibers, says so, and exits at once."""
+    child.check("""
+        import os, warnings
+        warnings.simplefilter("ignore")
+        parked = [roving.spawn(roving.sleep, 1000) for _ in range(100)]
+        while roving.stats()["started"] < 100:
+            roving.yield_now()
+        number = os.fork()
+        if number == 0:
+            try:
+                roving.spawn(int)
+            except RuntimeError as error:
+                assert "forked" in str(error)
+                gc.collect()
+                sys.exit(7)
+        start = time.monotonic()
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 7
+        assert time.monotonic() - start < 5
+        assert roving.spawn(int).join() == 0
+        print("ok", flush=True)
+    """)

@@ -1,5 +1,6 @@
 """Scopes, timeouts, shields: who is cancelled, when, and what comes of it."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -210,7 +211,7 @@ def test_a_timeout(place: Place) -> None:
     """Ends what the block waits for."""
 
     def body() -> None:
-        with pytest.raises(TimeoutError, match="0.01") as raised, roving.timeout(0.01) as limit:
+        with pytest.raises(TimeoutError, match=r"0\.01") as raised, roving.timeout(0.01) as limit:
             roving.sleep(60)
         assert limit.expired
         assert isinstance(raised.value.__cause__, roving.Cancelled)
@@ -263,9 +264,8 @@ def test_the_outer_timeout_is_first(place: Place) -> None:
     """Each raises its own."""
 
     def body() -> None:
-        with pytest.raises(TimeoutError), roving.timeout(0.01) as outer:
-            with roving.timeout(60) as inner:
-                roving.sleep(60)
+        with pytest.raises(TimeoutError), roving.timeout(0.01) as outer, roving.timeout(60) as inner:
+            roving.sleep(60)
         assert outer.expired
         assert not inner.expired
         with roving.timeout(60) as outer:
@@ -331,10 +331,8 @@ def test_swallowing_in_a_loop_does_not_stop_the_worker() -> None:
 
     def stubborn() -> None:
         while not ended.is_set():
-            try:
+            with contextlib.suppress(roving.Cancelled):
                 roving.sleep(60)
-            except roving.Cancelled:
-                pass
 
     fibers = [roving.spawn(stubborn) for _ in range(8)]
     roving.sleep(0.005)

@@ -1,6 +1,7 @@
 """Everything at once, for a few seconds, in child processes. ROVING_TORTURE_SECONDS makes it longer."""
 
 import os
+import sys
 
 import child
 import pytest
@@ -13,7 +14,8 @@ COMMON = f"""
     def more(): return time.monotonic() < END
     stop = threading.Event()
     def collect():
-        while not stop.is_set():
+        # The pause is for slow machines: a collection holds everybody up.
+        while not stop.wait(0.001):
             gc.collect()
     collector = threading.Thread(target=collect)
 """
@@ -353,6 +355,10 @@ PROGRAMS = {
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_torture(program: str, workers: int) -> None:
     """No crash, no hang, and every result right."""
+    if program == "walkers" and child.FREE_THREADED and sys.version_info < (3, 14):
+        pytest.skip(
+            "3.13t crashes now and then when one thread walks the running frames of another; see README"
+        )
     child.check(COMMON + PROGRAMS[program], workers=workers, timeout=60 + 10 * SECONDS)
 
 

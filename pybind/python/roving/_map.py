@@ -79,10 +79,10 @@ def map[T](
 ) -> Map[T]:
     """Call function(*items) in fibers for the items of the iterables side by side; give the results in order.
 
-    At most `limit` calls (64 unless given) are running or have results that nobody took: nothing is called, and
-    nothing taken from the iterables, before it is needed. What a call raises is raised in its place, and the next
-    result can still be asked for. An iterator that is closed or dropped cancels the rest. With `strict`, iterables
-    of different lengths raise ValueError at the end.
+    At most `limit` calls (64 unless given) are running or have results that nobody took: nothing is called,
+    and nothing taken from the iterables, before it is needed. What a call raises is raised in its place, and
+    the next result can still be asked for. An iterator that is closed or dropped cancels the rest. With
+    `strict`, iterables of different lengths raise ValueError at the end.
 
     >>> list(roving.map(pow, [2, 3], [3, 2]))
     [8, 9]

@@ -36,8 +36,8 @@ class FiberExecutor(ThreadPoolExecutor):
     """A ThreadPoolExecutor whose calls run in fibers.
 
     As many run at once as are submitted, or `max_workers`. `thread_name_prefix` names the fibers.
-    `initializer(*initargs)` is called at the start of each fiber; a fiber makes one call, and with `max_workers`
-    goes on to the next that waits.
+    `initializer(*initargs)` is called at the start of each fiber; a fiber makes one call, and with
+    `max_workers` goes on to the next that waits.
     """
 
     def __init__(

@@ -9,7 +9,7 @@
 
 use super::{Block, lock};
 use crate::cancel::{self, Leaving};
-use crate::errors::Cancelled;
+use crate::errors::{self, Cancelled};
 use crate::fiber::Fiber;
 use crate::{entry, wait};
 use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyRuntimeError, PyTypeError};
@@ -317,13 +317,15 @@ fn not_open() -> PyErr {
     PyRuntimeError::new_err("the scope is not open: spawn in its `with` block, or in one of its fibers")
 }
 
-fn group(py: Python<'_>, errors: Vec<Py<PyAny>>) -> PyResult<PyErr> {
-    // SAFETY: a static type of CPython's.
-    let kind = unsafe { Bound::from_borrowed_ptr(py, ffi::PyExc_BaseExceptionGroup) };
-    let count = errors.len();
+fn group(py: Python<'_>, members: Vec<Py<PyAny>>) -> PyResult<PyErr> {
+    // SAFETY: a static of CPython's.
+    let kind = unsafe { ffi::PyExc_BaseExceptionGroup };
+    // SAFETY: attached, and a type that lives for ever.
+    let kind = unsafe { Bound::from_borrowed_ptr(py, kind) };
+    let count = members.len();
     let text = match count {
         1 => "a fiber of the scope, or its block, failed".to_owned(),
         _ => format!("{count} fibers of the scope, or its block, failed"),
     };
-    Ok(PyErr::from_value(kind.call1((text, errors))?))
+    Ok(errors::raise_again(&kind.call1((text, members))?))
 }

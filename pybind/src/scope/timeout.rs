@@ -2,6 +2,7 @@
 
 use super::Block;
 use crate::cancel::{self, Leaving};
+use crate::errors;
 use crate::timeout as limits;
 use pyo3::PyErr;
 use pyo3::exceptions::{PyBaseException, PyTimeoutError};
@@ -82,7 +83,7 @@ impl Timeout {
         match cancel::leaving(exception, &entered.scope)? {
             Leaving::Own => {}
             Leaving::Outer | Leaving::Other => return Ok(false),
-            Leaving::Rest(rest) => return Err(PyErr::from_value(rest)),
+            Leaving::Rest(rest) => return Err(errors::raise_again(&rest)),
         }
         self.expired.store(true, Ordering::Relaxed);
         if !self.raises {
@@ -91,7 +92,7 @@ impl Timeout {
         let seconds = self.seconds.unwrap_or(f64::INFINITY);
         let error = PyTimeoutError::new_err(format!("it took longer than {seconds} s"));
         error.set_cause(py, Some(PyErr::from_value(exception.clone().into_any())));
-        Err(error)
+        Err(errors::raise_again(error.value(py)))
     }
 
     /// Whether the time was over before the block was, and so ended it.

@@ -6,7 +6,7 @@
 
 use super::queue::Queue;
 use super::rlock::RLock;
-use super::{hold, lenient_deadline, lock::Lock};
+use super::{Patience, hold, lenient_deadline, lock::Lock};
 use crate::wait::{Waiter, Why};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -42,7 +42,7 @@ impl Condition {
         if let Ok(lock) = lock.cast::<RLock>() {
             return Ok(lock.get().is_owned());
         }
-        if let Ok(lock) = lock.cast_exact::<Lock>() {
+        if let Ok(lock) = lock.cast::<Lock>() {
             return Ok(lock.get().0.is_locked());
         }
         if lock.hasattr("_is_owned")? {
@@ -58,7 +58,7 @@ impl Condition {
 
     fn release_lock(&self, py: Python<'_>) -> PyResult<Saved> {
         let lock = self.lock.bind(py);
-        if let Ok(lock) = lock.cast_exact::<Lock>() {
+        if let Ok(lock) = lock.cast::<Lock>() {
             lock.get().0.release();
             return Ok(Saved::Lock);
         }
@@ -76,7 +76,7 @@ impl Condition {
     fn acquire_lock(&self, py: Python<'_>, saved: Saved) -> PyResult<()> {
         let lock = self.lock.bind(py);
         match saved {
-            Saved::Lock => lock.cast_exact::<Lock>()?.get().0.acquire_regardless(py),
+            Saved::Lock => lock.cast::<Lock>()?.get().0.acquire_regardless(py),
             Saved::RLock(depth) => lock.cast::<RLock>()?.get().restore(py, depth),
             Saved::Other(Some(saved)) => lock.call_method1("_acquire_restore", (saved,)).map(drop),
             Saved::Other(None) => lock.call_method0("acquire").map(drop),
@@ -195,11 +195,19 @@ impl Condition {
     }
 
     fn __enter__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        // The lock of most, without a look for its methods.
+        if let Ok(lock) = self.lock.bind(py).cast_exact::<Lock>() {
+            let acquired = lock.get().0.acquire(py, &Patience::Until(None))?;
+            return Ok(acquired.into_pyobject(py)?.to_owned().into_any().unbind());
+        }
         self.lock.call_method0(py, "__enter__")
     }
 
     #[pyo3(signature = (*exception))]
     fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<Py<PyAny>> {
+        if let Ok(lock) = self.lock.bind(py).cast_exact::<Lock>() {
+            return lock.get().release().map(|()| py.None());
+        }
         self.lock.call_method1(py, "__exit__", exception.clone())
     }
 

@@ -197,7 +197,7 @@ impl Lock {
     }
 
     /// Release the lock; RuntimeError if it is not locked.
-    fn release(&self) -> PyResult<()> {
+    pub(crate) fn release(&self) -> PyResult<()> {
         if self.0.release() {
             Ok(())
         } else {
