@@ -12,6 +12,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import roving
 
 PROBE = Path(__file__).parents[2] / "scripts" / "lib" / "probe.py"
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -44,3 +45,8 @@ def test_nothing_here_has_turned_the_gil_on() -> None:
 def test_the_internal_headers_are_there() -> None:
     """The C shim is compiled against them."""
     assert (Path(sysconfig.get_path("include")) / "internal" / "pycore_frame.h").is_file()
+
+
+def test_names_of_the_package_are_plain() -> None:
+    """A module with a `__getattr__` is not specialised for by the interpreter."""
+    assert not hasattr(roving, "__getattr__")
