@@ -17,8 +17,8 @@ mod stack;
 pub mod sync;
 
 pub use fiber::{
-    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, UnjoinedPanicHandler, WaitReason,
-    checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep,
+    Cancelled, Fiber, FiberId, FiberLocal, JoinError, JoinHandle, PlainThread, UnjoinedPanicHandler,
+    WaitReason, checkpoint, current_fiber, park, park_timeout, set_unjoined_panic_handler, shield, sleep,
     take_cancellation, yield_now,
 };
 pub use reactor::is_cancelled;

@@ -127,6 +127,8 @@ pub(crate) struct Owned {
 pub(crate) struct Core {
     pub(crate) state: StateWord,
     pub(crate) class: Class,
+    /// Nobody waits for it.
+    pub(crate) daemon: bool,
     pub(crate) spread: bool,
     pub(crate) stack: Option<StackClass>,
     reason: AtomicU8,
@@ -160,6 +162,7 @@ impl Core {
         Self {
             state: StateWord::new(),
             class: options.class,
+            daemon: options.daemon,
             spread: options.spread,
             stack: options.stack,
             reason: AtomicU8::new(0),

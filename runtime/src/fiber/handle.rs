@@ -122,6 +122,16 @@ impl<T> JoinHandle<T> {
         wait_done(&self.fiber, super::deadline_after(timeout), true)
     }
 
+    /// Waits for the end for at most `timeout` (`None`: no limit); true when it came. On a plain thread it also returns,
+    /// with false, after a [`PlainThread::unpark`](crate::PlainThread::unpark), and on Linux after a signal handler has
+    /// run on the thread; and now and then for no reason.
+    ///
+    /// # Errors
+    /// [`Cancelled`] when the calling fiber is.
+    pub fn wait_interruptible(&self, timeout: Option<Duration>) -> Result<bool, Cancelled> {
+        wait(&self.fiber, timeout.and_then(super::deadline_after), true, true)
+    }
+
     /// Whether the fiber has ended.
     pub fn is_done(&self) -> bool {
         self.fiber.state.load().is_done()
@@ -241,6 +251,16 @@ pub(super) fn wait_done(
     deadline: Option<Instant>,
     cancellable: bool,
 ) -> Result<bool, Cancelled> {
+    wait(fiber, deadline, cancellable, false)
+}
+
+/// As [`wait_done`]; with `interruptible` a plain thread parks but once.
+fn wait(
+    fiber: &FiberRef,
+    deadline: Option<Instant>,
+    cancellable: bool,
+    interruptible: bool,
+) -> Result<bool, Cancelled> {
     if fiber.state.load().is_done() {
         return Ok(true);
     }
@@ -266,7 +286,7 @@ pub(super) fn wait_done(
             if cancellable && parker.is_cancelled() {
                 break Err(Cancelled);
             }
-            if parked == Parked::TimedOut {
+            if parked == Parked::TimedOut || (interruptible && matches!(parker, Parker::Thread(_))) {
                 break Ok(false);
             }
         },

@@ -22,6 +22,7 @@ pub use self::core::{FiberId, WaitReason};
 pub(crate) use handle::panic_message;
 pub use handle::{Cancelled, Fiber, JoinError, JoinHandle};
 pub use locals::FiberLocal;
+pub use parker::PlainThread;
 
 use crate::context::{Context, Suspender};
 use crate::loom::sync::OnceLock;
@@ -247,7 +248,7 @@ pub fn yield_now() {
 }
 
 /// Blocks until [`Fiber::unpark`] or [`JoinHandle::unpark`] (a call made before counts), or spuriously.
-/// On a plain thread nothing can unpark it but the timeout.
+/// On a plain thread [`PlainThread::unpark`] ends it, and on Linux a signal whose handler runs on the thread.
 ///
 /// # Errors
 /// [`Cancelled`] when this fiber is.

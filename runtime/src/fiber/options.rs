@@ -29,4 +29,6 @@ pub(crate) struct FiberOptions {
     pub(crate) class: Class,
     /// Start on the worker with the fewest live fibers, whatever the spawner's own worker does.
     pub(crate) spread: bool,
+    /// Nobody waits for it.
+    pub(crate) daemon: bool,
 }

@@ -9,8 +9,9 @@ use super::core::{Core, FiberRef, WaitReason};
 use super::current;
 use super::state::{ToParked, ToReady};
 use super::{Directive, TimerId};
+use crate::loom::futex::Gate;
+use crate::loom::sync::Arc;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
-use crate::loom::sync::{Arc, Condvar, Mutex};
 use std::ptr::NonNull;
 use std::task::Waker;
 use std::time::Instant;
@@ -245,21 +246,20 @@ crate::loom::thread_local! {
     static THREAD: Arc<ThreadParker> = Arc::new(ThreadParker::new());
 }
 
-/// A plain thread's ability to block: a token and a condition variable.
-/// After parking in rust's standard library (`library/std/src/sys/sync/thread_parking/pthread.rs`).
+/// A plain thread's ability to block: a token, and a place to sleep while there is none.
+/// After parking in rust's standard library (`library/std/src/sys/sync/thread_parking/futex.rs`), which goes on
+/// sleeping after a signal; here that ends a park early, so that an embedder may look what the signal was.
 #[derive(Debug)]
 pub(crate) struct ThreadParker {
     state: AtomicU32,
-    lock: Mutex<()>,
-    condvar: Condvar,
+    gate: Gate,
 }
 
 impl ThreadParker {
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU32::new(EMPTY),
-            lock: Mutex::new(()),
-            condvar: Condvar::new(),
+            gate: Gate::default(),
         }
     }
 
@@ -267,7 +267,6 @@ impl ThreadParker {
         if self.take_token() {
             return Parked::Woken;
         }
-        let mut guard = self.lock.lock();
         if self
             .state
             .compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire)
@@ -277,17 +276,13 @@ impl ThreadParker {
             self.state.swap(EMPTY, Ordering::Acquire);
             return Parked::Woken;
         }
-        loop {
-            let timed_out = self.condvar.wait_until(&mut guard, deadline);
-            if self.take_token() {
-                return Parked::Woken;
-            }
-            if timed_out {
-                return match self.state.swap(EMPTY, Ordering::Acquire) {
-                    NOTIFIED => Parked::Woken,
-                    _ => Parked::TimedOut,
-                };
-            }
+        // An unpark that comes before the sleep has changed the word: then there is no sleep.
+        let timed_out = self.gate.wait(&self.state, PARKED, deadline);
+        match self.state.swap(EMPTY, Ordering::Acquire) {
+            NOTIFIED => Parked::Woken,
+            _ if timed_out => Parked::TimedOut,
+            // A signal, or nothing at all.
+            _ => Parked::Woken,
         }
     }
 
@@ -300,10 +295,39 @@ impl ThreadParker {
     pub(crate) fn unpark(&self) {
         // Release pairs with the acquire of the park that reads NOTIFIED.
         if self.state.swap(NOTIFIED, Ordering::Release) == PARKED {
-            // Between its look at the state and its wait the parked thread holds the lock: taking it
-            // once makes sure that the notification comes after it waits.
-            drop(self.lock.lock());
-            self.condvar.notify_one();
+            self.gate.wake_one(&self.state);
         }
+    }
+}
+
+/// A plain thread, known by reference: it can be woken where it waits.
+///
+/// ```
+/// use roving_runtime::{PlainThread, park};
+///
+/// let here = PlainThread::current();
+/// std::thread::spawn(move || here.unpark());
+/// park()?; // until then, or until a signal handler has run on this thread
+/// # Ok::<(), roving_runtime::Cancelled>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct PlainThread(Arc<ThreadParker>);
+
+impl PlainThread {
+    /// The thread that runs here.
+    ///
+    /// # Panics
+    /// On a worker: there it is the fiber that waits.
+    pub fn current() -> Self {
+        match Parker::of_thread() {
+            Parker::Thread(parker) => Self(parker),
+            Parker::Fiber(_) => unreachable!("a thread is none"),
+        }
+    }
+
+    /// Makes its current or next [`park`](crate::park) return, and likewise `JoinHandle::wait_interruptible` and
+    /// `Handle::wait_idle`. Waits that must have what they wait for go on.
+    pub fn unpark(&self) {
+        self.0.unpark();
     }
 }

@@ -70,6 +70,29 @@ pub(crate) mod sync {
     }
 }
 
+pub(crate) mod futex {
+    //! A word and a place to sleep, out of a lock and a condition variable.
+
+    use super::sync::atomic::{AtomicU32, Ordering};
+    use super::sync::{Condvar, Mutex};
+    use std::time::Instant;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Gate(Mutex<()>, Condvar);
+
+    impl Gate {
+        pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
+            let mut guard = self.0.lock();
+            word.load(Ordering::Relaxed) == value && self.1.wait_until(&mut guard, deadline)
+        }
+
+        pub(crate) fn wake_one(&self, _word: &AtomicU32) {
+            drop(self.0.lock());
+            self.1.notify_one();
+        }
+    }
+}
+
 pub(crate) mod cell {
     pub(crate) use loom::cell::UnsafeCell;
 }

@@ -93,6 +93,65 @@ pub(crate) mod sync {
     }
 }
 
+pub(crate) mod futex {
+    //! Sleeping until a word changes.
+
+    use super::sync::atomic::AtomicU32;
+    use std::time::Instant;
+
+    /// Where the threads that wait for one word sleep. The word itself, as far as the system is concerned.
+    #[cfg(target_os = "linux")]
+    #[derive(Debug, Default)]
+    pub(crate) struct Gate;
+
+    #[cfg(target_os = "linux")]
+    impl Gate {
+        /// Sleeps while `word` is `value`, until woken, until `deadline`, or until a signal handler has run on this
+        /// thread; true when the deadline passed. May wake spuriously.
+        pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
+            let timeout = deadline.map(|at| {
+                let left = at.saturating_duration_since(Instant::now());
+                libc::timespec {
+                    tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                    tv_nsec: left.subsec_nanos().into(),
+                }
+            });
+            let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let flags = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+            // SAFETY: the word and the time are alive throughout.
+            let ended = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), flags, value, timeout) };
+            ended == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+        }
+
+        /// Wakes one that sleeps. It has changed the word first.
+        pub(crate) fn wake_one(&self, word: &AtomicU32) {
+            let flags = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+            // SAFETY: the system only takes the address.
+            unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), flags, 1) };
+        }
+    }
+
+    /// Without futexes, a signal does not end the sleep.
+    #[cfg(not(target_os = "linux"))]
+    #[derive(Debug, Default)]
+    pub(crate) struct Gate(super::sync::Mutex<()>, super::sync::Condvar);
+
+    #[cfg(not(target_os = "linux"))]
+    impl Gate {
+        pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
+            let mut guard = self.0.lock();
+            // Under the lock, which the waker takes once between its change and its notification.
+            word.load(std::sync::atomic::Ordering::Relaxed) == value
+                && self.1.wait_until(&mut guard, deadline)
+        }
+
+        pub(crate) fn wake_one(&self, _word: &AtomicU32) {
+            drop(self.0.lock());
+            self.1.notify_one();
+        }
+    }
+}
+
 pub(crate) mod cell {
     /// `std::cell::UnsafeCell` behind loom's closure interface.
     #[derive(Debug, Default)]

@@ -2,6 +2,7 @@
 
 use super::blocking::BlockingPool;
 use crate::fiber::options::{Class, FiberOptions};
+use crate::fiber::parker::Parker;
 use crate::fiber::{self, FiberRef, JoinHandle, Refusal};
 use crate::loom::sync::Arc;
 use crate::scheduler::{self, Hub, Phase, Work};
@@ -83,6 +84,33 @@ impl Handle {
         self.hub.set_quantum(quantum);
     }
 
+    /// Waits until every fiber and future has ended but [daemons](FiberBuilder::daemon), for at most `timeout` (`None`: no
+    /// limit); true when they have. Like [`JoinHandle::wait_interruptible`] it also returns, with false, after a
+    /// [`PlainThread::unpark`](crate::PlainThread::unpark), and on Linux after a signal handler has run on the thread; and
+    /// now and then for no reason.
+    ///
+    /// For plain threads: a fiber would wait for its own end.
+    ///
+    /// ```
+    /// # let runtime = roving_runtime::Runtime::builder().workers(1).build()?;
+    /// let daemon = runtime.fiber().daemon().spawn(roving_runtime::park).map_err(|e| e.kind).unwrap();
+    /// let fiber = runtime.spawn(|| "done");
+    /// while !runtime.handle().wait_idle(None) {}
+    /// assert!(fiber.is_done() && !daemon.is_done());
+    /// # daemon.cancel();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// On a worker's thread.
+    pub fn wait_idle(&self, timeout: Option<Duration>) -> bool {
+        let Parker::Thread(parker) = Parker::current() else {
+            panic!("roving: a fiber waited for the end of all fibers, itself among them");
+        };
+        self.hub
+            .wait_rest(&parker, timeout.and_then(fiber::deadline_after))
+    }
+
     /// A fiber with options, not spawned yet.
     pub fn fiber(&self) -> FiberBuilder<'_> {
         FiberBuilder {
@@ -149,6 +177,12 @@ impl FiberBuilder<'_> {
     /// Makes it background work: it runs when there is no normal work, and at least one turn in sixteen.
     pub fn background(mut self) -> Self {
         self.options.class = Class::Background;
+        self
+    }
+
+    /// Makes it one that [`Handle::wait_idle`] does not wait for.
+    pub fn daemon(mut self) -> Self {
+        self.options.daemon = true;
         self
     }
 
@@ -235,6 +269,7 @@ pub struct Prepared<'a> {
     fiber: Option<FiberRef>,
     class: Class,
     spread: bool,
+    daemon: bool,
 }
 
 impl Prepared<'_> {
@@ -243,7 +278,10 @@ impl Prepared<'_> {
     pub fn start(mut self) {
         let fiber = self.fiber.take().expect("a fiber is started once");
         // Work that is refused here, since the runtime shut down meanwhile, ends as abandoned: its handle says so.
-        let _ = scheduler::submit(self.hub, Work::fiber(fiber), self.class, self.spread);
+        let submitted = scheduler::submit(self.hub, Work::fiber(fiber), self.class, self.spread);
+        if self.daemon && submitted.is_ok() {
+            self.hub.daemon_begun();
+        }
     }
 }
 
@@ -299,7 +337,7 @@ where
             kind: SpawnErrorKind::ShutDown,
         });
     }
-    let (class, spread) = (options.class, options.spread);
+    let (class, spread, daemon) = (options.class, options.spread, options.daemon);
     // SAFETY: passed on to the caller.
     let (fiber, handle) = unsafe { fiber::create(closure, options, hub.id, site) };
     let prepared = Prepared {
@@ -307,6 +345,7 @@ where
         fiber: Some(fiber),
         class,
         spread,
+        daemon,
     };
     Ok((prepared, handle))
 }

@@ -55,6 +55,8 @@ pub struct Metrics {
     pub sleeping: usize,
     /// Fibers, futures and wakes that have not ended.
     pub outstanding: u64,
+    /// Those of them that [`Handle::wait_idle`] waits for. Exact when it says zero.
+    pub awaited: u64,
     /// Stacks that fibers hold.
     pub stacks_live: usize,
     /// Stacks kept warm.
@@ -145,6 +147,7 @@ impl Handle {
             workers: workers.collect(),
             sleeping: hub.sleeping(),
             outstanding: hub.outstanding(),
+            awaited: hub.outstanding_but_daemons(),
             stacks_live: stacks.live,
             stacks_cached: stacks.cached,
             stacks_leaked: stacks.leaked,

@@ -178,6 +178,8 @@ impl Watch {
                 continue;
             }
             idle_samples = 0;
+            // A worker whose daemons keep it awake does not tell of the last fiber it ended.
+            self.hub.announce_rest();
             due = self.sample(&mut seen);
         }
     }

@@ -276,6 +276,9 @@ impl Home for WorkerHome {
         // The queue entry stays behind as a tombstone and is counted when it is dropped, so the claimed
         // fiber counts anew.
         remote.counters.spawned.add(1);
+        if fiber.daemon {
+            self.hub.daemon_begun();
+        }
         // SAFETY: the trait's contract: this worker's thread.
         unsafe {
             self.with_owner(|owner| {

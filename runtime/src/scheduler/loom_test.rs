@@ -1,12 +1,14 @@
 //! Models of the sleep protocol and the inbox: the real `Idle` and `Inbox`, small workers around them.
 
 use super::fresh::Fresh;
-use super::hub::Amount;
+use super::hub::{Amount, OwnerCounter};
 use super::idle::Idle;
 use super::inbox::Inbox;
 use super::ready::ReadyQueue;
+use super::rest::{Daemons, Rest};
 use super::work::Work;
 use crate::fiber::options::FiberOptions;
+use crate::fiber::parker::ThreadParker;
 use crate::fiber::{FiberRef, create};
 use crate::loom::deque::Injector;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
@@ -376,5 +378,122 @@ fn loom_inbox_delivers_all_in_order() {
         let at = |id| order.iter().position(|&other| other == id).unwrap();
         assert!(at(ids[0]) < at(ids[1]), "one producer's fibers stay in order");
         assert!(order.contains(&ids[2]));
+    });
+}
+
+/// The counters of a worker, one for what a plain thread spawns, and those who wait for the end: as in `Hub`.
+struct Counting {
+    spawned: OwnerCounter,
+    finished: OwnerCounter,
+    from_outside: OwnerCounter,
+    daemons: Daemons,
+    rest: Rest,
+}
+
+impl Counting {
+    fn new() -> Self {
+        Self {
+            spawned: OwnerCounter::new(),
+            finished: OwnerCounter::new(),
+            from_outside: OwnerCounter::new(),
+            daemons: Daemons::default(),
+            rest: Rest::default(),
+        }
+    }
+
+    /// As `Hub::outstanding_but_daemons`.
+    fn awaited(&self) -> u64 {
+        let begun = self.daemons.begun();
+        let finished = self.finished.get();
+        fence(Ordering::SeqCst);
+        let spawned = self.spawned.get() + self.from_outside.get();
+        let ended = self.daemons.ended();
+        spawned
+            .wrapping_add(ended)
+            .wrapping_sub(finished)
+            .wrapping_sub(begun)
+    }
+
+    fn announce(&self) {
+        self.rest.announce(|| self.awaited() == 0);
+    }
+
+    fn wait(&self) {
+        let parker = std::sync::Arc::new(ThreadParker::new());
+        while !self.rest.wait(&parker, None, || self.awaited() == 0) {}
+    }
+}
+
+#[test]
+fn loom_the_end_of_the_last_fiber_wakes_who_waits() {
+    loom::model(|| {
+        let counting = Arc::new(Counting::new());
+        counting.from_outside.add(1);
+        let worker = {
+            let counting = counting.clone();
+            thread::spawn(move || {
+                counting.finished.add(1);
+                counting.announce();
+            })
+        };
+        // Hangs, which loom reports, if the wake-up is lost.
+        counting.wait();
+        worker.join().unwrap();
+    });
+}
+
+/// A fiber that spawns a daemon and lives on must be waited for, whenever one looks; afterwards the daemon must not.
+#[test]
+fn loom_a_daemon_is_not_waited_for_and_hides_nobody() {
+    loom::model(|| {
+        let counting = Arc::new(Counting::new());
+        let ended = Arc::new(AtomicBool::new(false));
+        // The fiber.
+        counting.from_outside.add(1);
+        let worker = {
+            let (counting, ended) = (counting.clone(), ended.clone());
+            thread::spawn(move || {
+                // The fiber spawns a daemon.
+                counting.spawned.add(1);
+                counting.daemons.begin();
+                // Its end.
+                ended.store(true, Ordering::Relaxed);
+                counting.finished.add(1);
+                counting.announce();
+            })
+        };
+        counting.wait();
+        assert!(
+            ended.load(Ordering::Relaxed),
+            "somebody was still to be waited for"
+        );
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_a_daemon_that_ends_hides_nobody() {
+    loom::model(|| {
+        let counting = Arc::new(Counting::new());
+        let ended = Arc::new(AtomicBool::new(false));
+        // The daemon, the fiber.
+        counting.from_outside.add(2);
+        counting.daemons.begin();
+        let worker = {
+            let (counting, ended) = (counting.clone(), ended.clone());
+            thread::spawn(move || {
+                counting.daemons.end();
+                counting.finished.add(1);
+                ended.store(true, Ordering::Relaxed);
+                counting.finished.add(1);
+                counting.announce();
+            })
+        };
+        counting.wait();
+        assert!(
+            ended.load(Ordering::Relaxed),
+            "somebody was still to be waited for"
+        );
+        worker.join().unwrap();
     });
 }

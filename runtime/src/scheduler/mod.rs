@@ -19,6 +19,7 @@ mod placement;
 mod preempt;
 mod ready;
 mod registry;
+pub(crate) mod rest;
 mod spare;
 mod work;
 #[cfg(not(loom))]

@@ -66,6 +66,12 @@ impl Work {
         self.0.addr().get() & FUTURE == 0
     }
 
+    /// Whether it is a fiber that nobody waits for.
+    pub(super) fn is_daemon(&self) -> bool {
+        // SAFETY: our count keeps the fiber alive.
+        self.can_be_placed() && unsafe { self.0.cast::<Core>().as_ref() }.daemon
+    }
+
     /// Whether nothing is left to do: the fiber was claimed by its joiner, or cancelled.
     pub(crate) fn is_tombstone(&self) -> bool {
         if self.0.addr().get() & FUTURE != 0 {

@@ -349,6 +349,9 @@ impl<H: Hooks> Worker<H> {
             for _ in 0..len {
                 let Some(work) = queue.pop() else { break };
                 if work.is_tombstone() {
+                    if work.is_daemon() {
+                        home.hub.daemon_ends();
+                    }
                     // Only a count is dropped: the claimer runs the fiber, or it was cancelled and its
                     // handle's reference is what frees it.
                     drop(work);

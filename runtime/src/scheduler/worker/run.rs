@@ -14,7 +14,7 @@ impl<H: Hooks> Worker<H> {
         match work.unpack() {
             Unpacked::Fiber(fiber) => match fiber.state.transition_to_active() {
                 ToActive::Claimed => self.start_claimed(fiber),
-                ToActive::Taken => self.remote().counters.finished.add(1),
+                ToActive::Taken => self.count_finished(&fiber),
             },
             Unpacked::Future(runnable) => self.poll_future(runnable),
         }
@@ -33,7 +33,7 @@ impl<H: Hooks> Worker<H> {
             Err(error) => {
                 // SAFETY: the right to start it is ours.
                 unsafe { fiber::refuse_claimed(&fiber, Refusal::NoStack(error)) };
-                self.remote().counters.finished.add(1);
+                self.count_finished(&fiber);
                 return;
             }
         };
@@ -142,6 +142,14 @@ impl<H: Hooks> Worker<H> {
         };
         if let Some(place) = enrolled {
             self.remote().registry.lock().remove(place);
+        }
+        self.count_finished(&fiber);
+    }
+
+    #[inline]
+    fn count_finished(&self, fiber: &FiberRef) {
+        if fiber.daemon {
+            self.hub().daemon_ends();
         }
         self.remote().counters.finished.add(1);
     }

@@ -312,6 +312,7 @@ impl<H: Hooks> Worker<H> {
             if hub.phase() == Phase::Draining {
                 hub.announce_progress();
             }
+            hub.announce_rest();
             remote.counters.slept.add(1);
             self.hooks.before_sleep(index);
             let timeout = if active {
