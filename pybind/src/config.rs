@@ -35,7 +35,8 @@ pub(crate) fn start() -> Start {
     *START.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn count(value: Option<isize>, what: &str, from: usize, to: usize) -> PyResult<Option<usize>> {
+/// Checks a number.
+pub(crate) fn count(value: Option<isize>, what: &str, from: usize, to: usize) -> PyResult<Option<usize>> {
     let Some(value) = value else { return Ok(None) };
     let count = usize::try_from(value)
         .ok()

@@ -22,8 +22,10 @@ create_exception!(
     roving,
     Deadlock,
     pyo3::exceptions::PyRuntimeError,
-    "Raised by join and run in plain threads: all fibers and all threads wait for one another, on fibers, locks, \
-     channels and the like of roving's, without an end, so that nobody can ever wake anybody."
+    "Raised in plain threads by join, run and the end of a scope, when nobody can ever wake anybody.\n\n\
+     Every fiber, and every Python thread, waits for another, on fibers, locks, channels and the like of roving's, without \
+     an\nend. Not while a timer, a descriptor or a call of roving.blocking is waited for, nor where signal.signal has\n\
+     installed a handler in Python: each may wake somebody. roving.dump() tells who waits for what."
 );
 create_exception!(
     roving,

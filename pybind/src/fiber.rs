@@ -9,7 +9,7 @@
 use crate::cancel::Account;
 use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
-use crate::options::{self, Settings};
+use crate::options::Settings;
 use crate::wait::{self, Why};
 use crate::{deadlock, engine, fork, shim, timeout};
 use pyo3::Borrowed;
@@ -26,8 +26,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const TAKEN: u8 = 1;
 /// `cancel` was called.
 const CANCELLED: u8 = 2;
-/// `run` does not wait for it.
-pub(crate) const DAEMON: u8 = 8;
 /// In `why`: only another fiber, or thread, can end that wait.
 const ENDLESS: u8 = 0x80;
 
@@ -108,7 +106,6 @@ impl Task {
             // SAFETY: attached.
             unsafe { held.drop_attached() };
         }
-        fiber.ends();
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
     }
@@ -126,7 +123,6 @@ impl Drop for Task {
         } else {
             Outcome::NoStack
         };
-        fiber.ends();
         // SAFETY: the right to refuse it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: as above.
@@ -206,13 +202,6 @@ impl Fiber {
         Why::of(self.why.load(Ordering::Relaxed) & !ENDLESS)
     }
 
-    /// It will not run any more.
-    fn ends(&self) {
-        if self.has(DAEMON) {
-            options::daemon_ended();
-        }
-    }
-
     pub(crate) fn runtime_handle(&self) -> &JoinHandle<()> {
         self.handle()
     }
@@ -264,6 +253,11 @@ impl Fiber {
         PyTimeoutError::new_err(format!("{label} has not ended yet"))
     }
 
+    fn was_cancelled(&self) -> PyErr {
+        let label = errors::label(self.handle().id().get(), self.handle().name());
+        FiberCancelled::new_err(format!("{label} was cancelled"))
+    }
+
     fn no_outcome(&self) -> PyErr {
         let label = errors::label(self.handle().id().get(), self.handle().name());
         if engine::is_stopping() {
@@ -310,7 +304,7 @@ impl Fiber {
         match self.outcome() {
             Outcome::Returned(value) => Ok(value.clone_ref(py)),
             Outcome::Raised(exception) => Err(errors::raise_again(exception.bind(py))),
-            Outcome::Cancelled => Err(FiberCancelled::new_err("the fiber was cancelled")),
+            Outcome::Cancelled => Err(self.was_cancelled()),
             Outcome::NoStack => Err(PyMemoryError::new_err("no memory for the fiber's stack")),
             Outcome::Missing => Err(self.no_outcome()),
         }
@@ -341,7 +335,7 @@ impl Fiber {
         match self.outcome() {
             Outcome::Returned(_) => Ok(None),
             Outcome::Raised(exception) => Ok(Some(exception.clone_ref(py))),
-            Outcome::Cancelled => Err(FiberCancelled::new_err("the fiber was cancelled")),
+            Outcome::Cancelled => Err(self.was_cancelled()),
             Outcome::NoStack => Err(PyMemoryError::new_err("no memory for the fiber's stack")),
             Outcome::Missing => Err(self.no_outcome()),
         }
@@ -475,10 +469,7 @@ pub(crate) unsafe fn spawn(
     let task = Task(unsafe { Held::from_borrowed(object.as_ptr()) });
     let builder = match options {
         None => handle.fiber(),
-        Some(options) => {
-            object.get().set(options.flags());
-            options.apply(handle.fiber())
-        }
+        Some(options) => options.apply(handle.fiber()),
     };
     let (prepared, joiner) = builder
         .prepare(move || task.run())

@@ -1,9 +1,10 @@
 //! The module's functions.
 
+use crate::errors::{Cancelled, Deadlock};
 use crate::fiber::Fiber;
 use crate::wait::{self, Place};
-use crate::{deadlock, engine, entry, options, shim, timeout};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use crate::{config, engine, entry, shim, timeout};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use roving_runtime::Metrics;
@@ -36,44 +37,55 @@ pub(crate) fn current(py: Python<'_>) -> Option<Py<PyAny>> {
     Some(unsafe { Bound::from_borrowed_ptr(py, object) }.unbind())
 }
 
-/// How long `run` sleeps between two looks at what still runs: at first, and at most.
-const LOOK: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(20));
-
 /// Call main(*args) in a fiber, wait for it and for all other fibers but daemons, and return its result.
 ///
-/// With `workers`, on so many of them; the runtime must not run with another number already.
+/// With `workers`, on so many of them: RuntimeError if the runtime runs with another number already. What main raises is
+/// raised, after the others have ended. Ctrl-C (or whatever else a signal handler raises) cancels main; run goes on to wait
+/// for all to clean up and end, then raises it. A second one is raised at once. For plain threads: RuntimeError in a fiber.
+/// Raises Deadlock when everybody waits for one another.
+///
+/// >>> roving.run(pow, 2, 10)
+/// 1024
 #[pyfunction]
 #[pyo3(signature = (main, /, *args, workers=None))]
 pub(crate) fn run(
     py: Python<'_>,
     main: Bound<'_, PyAny>,
     args: Bound<'_, PyTuple>,
-    workers: Option<usize>,
+    workers: Option<isize>,
 ) -> PyResult<Py<PyAny>> {
     if matches!(wait::place()?, Place::Fiber) {
         return Err(PyRuntimeError::new_err(
             "run was called in a fiber: it is for plain threads; use spawn",
         ));
     }
-    match workers {
-        Some(0) => return Err(PyValueError::new_err("workers must be at least 1")),
-        Some(workers) => engine::start_with(py, workers)?,
-        None => {}
+    if !main.is_callable() {
+        let kind = main.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "run takes a callable and its arguments, and {kind} is not callable"
+        )));
+    }
+    if let Some(workers) = config::count(workers, "workers", 1, 1024)? {
+        engine::start_with(py, workers)?;
     }
     let fiber = entry::spawn_with(py, &main, &args)?;
-    let result = fiber.call_method0(py, "join");
-    let handle = engine::handle(py)?;
-    let mut pause = LOOK.0;
-    let _waits = deadlock::ThreadWaits::new();
-    while handle.metrics().outstanding > options::daemons() {
-        py.detach(|| std::thread::sleep(pause));
-        py.check_signals()?;
-        if pause == LOOK.1 {
-            deadlock::look(py)?;
-        }
-        pause = (pause * 2).min(LOOK.1);
+    let waited = wait::join(py, fiber.get().runtime_handle(), None);
+    if waited.is_err() {
+        // A signal's handler, a block around us, a deadlock: whatever it is, main is not wanted any more.
+        fiber.get().cancel();
     }
-    result
+    // The block around us that is to be left would end this wait as well, and main could not clean up.
+    let regardless = matches!(&waited, Err(error) if error.is_instance_of::<Cancelled>(py));
+    let rested = wait::join_all(py, engine::handle(py)?, regardless);
+    // The reason why main was cancelled comes before a deadlock of those that are left.
+    if let (Err(first), Err(second)) = (&waited, &rested)
+        && second.is_instance_of::<Deadlock>(py)
+    {
+        return Err(first.clone_ref(py));
+    }
+    rested?;
+    waited?;
+    fiber.call_method0(py, "join")
 }
 
 /// All fibers that have started and not ended.
@@ -116,6 +128,7 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         workers,
         sleeping,
         outstanding,
+        awaited,
         stacks_live,
         stacks_cached,
         stacks_leaked,
@@ -144,7 +157,7 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         .max()
         .unwrap_or_default();
     stats.set_item("ready_delay", delay.as_secs_f64())?;
-    stats.set_item("daemons", options::daemons())?;
+    stats.set_item("daemons", outstanding.saturating_sub(awaited))?;
     stats.set_item("blocking_threads", blocking.threads)?;
     stats.set_item("blocking_queued", blocking.queued)?;
     stats.set_item(

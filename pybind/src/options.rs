@@ -1,27 +1,14 @@
 //! `roving.options`: how a fiber is started.
 
 use crate::entry;
-use crate::fiber::{DAEMON, Fiber};
+use crate::fiber::Fiber;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use roving_runtime::FiberBuilder;
-use std::sync::atomic::{AtomicI64, Ordering};
-
-/// Daemon fibers that have not ended.
-static DAEMONS: AtomicI64 = AtomicI64::new(0);
 
 /// The sizes of stacks that there are.
 const STACKS: std::ops::RangeInclusive<usize> = 1..=8 << 20;
-
-pub(crate) fn daemon_ended() {
-    DAEMONS.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// How many fibers `run` does not wait for.
-pub(crate) fn daemons() -> u64 {
-    u64::try_from(DAEMONS.load(Ordering::Relaxed)).unwrap_or(0)
-}
 
 pub(crate) struct Settings {
     name: Option<String>,
@@ -32,22 +19,15 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The fiber's flags. The fiber is being started.
-    pub(crate) fn flags(&self) -> u8 {
-        if self.daemon {
-            DAEMONS.fetch_add(1, Ordering::Relaxed);
-            DAEMON
-        } else {
-            0
-        }
-    }
-
     pub(crate) fn apply<'a>(&self, mut builder: FiberBuilder<'a>) -> FiberBuilder<'a> {
         if let Some(name) = &self.name {
             builder = builder.name(name.as_str());
         }
         if let Some(bytes) = self.stack_size {
             builder = builder.stack_size(bytes);
+        }
+        if self.daemon {
+            builder = builder.daemon();
         }
         if self.spread {
             builder = builder.spread();

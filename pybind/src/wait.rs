@@ -9,18 +9,21 @@
 //! Locks of queues are only ever held attached, for some tens of nanoseconds, with no call into Python and no park under
 //! them: so no one who stops the world waits for a holder, and the collector finds what they guard at rest.
 
+use crate::deadlock::Lookout;
 use crate::{cancel, deadlock, fork, shim};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use roving_runtime::JoinHandle;
+use roving_runtime::{Handle, JoinHandle, PlainThread};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How long the main thread waits between two looks at its signals, and others between two looks around.
+/// How long the main thread waits, at most, before it looks whether Python has a signal for it. A signal whose handler runs
+/// on the main thread ends its wait at once, and the system prefers that thread; this is for one that was handled elsewhere,
+/// or came in the instant before the wait.
+const NET: Duration = Duration::from_secs(1);
+/// How often a wait for a descriptor, which nobody can end from outside, looks at the account of its thread.
 const SLICE: Duration = Duration::from_millis(50);
-const LONG_SLICE: Duration = Duration::from_millis(250);
 
 /// Where the caller is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,9 @@ pub(crate) fn place() -> PyResult<Place> {
 /// Somebody who can wait.
 pub(crate) enum Who {
     Fiber(roving_runtime::Fiber),
-    Thread(Thread),
+    Thread(PlainThread),
+    /// Code between two fibers, which must not: see [`place`].
+    Nobody,
 }
 
 impl Who {
@@ -59,7 +64,8 @@ impl Who {
     pub(crate) fn current() -> Self {
         match roving_runtime::current_fiber() {
             Some(fiber) => Who::Fiber(fiber),
-            None => Who::Thread(std::thread::current()),
+            None if shim::is_worker() => Who::Nobody,
+            None => Who::Thread(PlainThread::current()),
         }
     }
 
@@ -68,6 +74,7 @@ impl Who {
         match self {
             Who::Fiber(fiber) => fiber.unpark(),
             Who::Thread(thread) => thread.unpark(),
+            Who::Nobody => {}
         }
     }
 
@@ -76,6 +83,7 @@ impl Who {
         match self {
             Who::Fiber(fiber) => fiber.cancel(),
             Who::Thread(thread) => thread.unpark(),
+            Who::Nobody => {}
         }
     }
 }
@@ -135,21 +143,13 @@ impl Waiter {
         if self.chosen().is_some() {
             return Step::Done;
         }
-        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left(until);
         if left.is_some_and(|left| left.is_zero()) {
             return Step::TimedOut;
         }
-        let parked = match (&self.who, left) {
-            (Who::Fiber(_), None) => roving_runtime::park(),
-            (Who::Fiber(_), Some(left)) => roving_runtime::park_timeout(left),
-            (Who::Thread(_), None) => {
-                std::thread::park();
-                Ok(())
-            }
-            (Who::Thread(_), Some(left)) => {
-                std::thread::park_timeout(left);
-                Ok(())
-            }
+        let parked = match left {
+            None => roving_runtime::park(),
+            Some(left) => roving_runtime::park_timeout(left),
         };
         match parked {
             _ if self.chosen().is_some() => Step::Done,
@@ -249,12 +249,14 @@ pub(crate) fn block(
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<bool> {
     let place = place()?;
+    // Deadlocks are looked for where fibers are waited for.
+    let mut lookout = matches!(what, Why::Join | Why::Scope).then(Lookout::new);
     loop {
         let limit = cancel::before_park(py)?;
         let until = cancel::earlier(deadline, limit);
         let step = match place {
             Place::Fiber => park_fiber(what, until, &mut step),
-            Place::Thread => park_thread(py, what, until, &mut step)?,
+            Place::Thread => park_thread(py, what, until, lookout.as_mut(), &mut step)?,
         };
         match step {
             Step::Done => return Ok(true),
@@ -277,7 +279,7 @@ pub(crate) fn block_regardless(
     loop {
         let step = match place {
             Place::Fiber => park_fiber(what, None, &mut step),
-            Place::Thread => park_thread(py, what, None, &mut step)?,
+            Place::Thread => park_thread(py, what, None, None, &mut step)?,
         };
         match step {
             Step::Done => return Ok(()),
@@ -341,21 +343,30 @@ fn park_fiber(what: Why, until: Option<Instant>, step: &mut impl FnMut(Option<In
     step
 }
 
+/// Parks a plain thread, detached, and looks after what came meanwhile. It uses no CPU but for a look around each second.
 fn park_thread(
     py: Python<'_>,
     what: Why,
     until: Option<Instant>,
+    lookout: Option<&mut Lookout>,
     step: &mut (impl FnMut(Option<Instant>) -> Step + Send),
 ) -> PyResult<Step> {
-    // Only the main thread runs signal handlers. Who waits for a fiber is woken by its end alone.
-    let short = shim::is_main_thread() || cancel::is_in_scope();
-    let slice = Instant::now() + if short { SLICE } else { LONG_SLICE };
     let endless = (until.is_none() && what.is_ours()).then(deadlock::ThreadWaits::new);
-    let ended = py.detach(|| step(cancel::earlier(until, Some(slice))));
+    let lookout = lookout.filter(|_| endless.is_some());
+    let slice = if matches!(what, Why::Descriptor) && cancel::is_in_scope() {
+        Some(SLICE)
+    } else if let Some(lookout) = &lookout {
+        Some(lookout.pace())
+    } else {
+        // Only the main thread runs signal handlers.
+        shim::is_main_thread().then_some(NET)
+    };
+    let slice = slice.map(|slice| Instant::now() + slice);
+    let ended = py.detach(|| step(cancel::earlier(until, slice)));
     if ended != Step::Done {
         py.check_signals()?;
-        if endless.is_some() && matches!(what, Why::Join) {
-            deadlock::look(py)?;
+        if let Some(lookout) = lookout {
+            lookout.look(py)?;
         }
     }
     drop(endless);
@@ -381,15 +392,29 @@ pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult
 }
 
 pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
-    let done = match until {
-        None => handle.wait().map(|()| true),
-        Some(at) => handle.wait_timeout(at.saturating_duration_since(Instant::now())),
-    };
-    match done {
+    match handle.wait_interruptible(left(until)) {
         Ok(true) => Step::Done,
-        Ok(false) => Step::TimedOut,
+        // Or its time is over: the caller looks.
+        Ok(false) => Step::Again,
         Err(roving_runtime::Cancelled) => Step::Interrupted,
     }
+}
+
+/// Waits in a plain thread until all fibers but daemons have ended.
+pub(crate) fn join_all(py: Python<'_>, handle: &Handle, regardless: bool) -> PyResult<()> {
+    let step = |until| match handle.wait_idle(left(until)) {
+        true => Step::Done,
+        false => Step::Again,
+    };
+    if regardless {
+        block_regardless(py, Why::Join, step)
+    } else {
+        block(py, None, Why::Join, step).map(drop)
+    }
+}
+
+fn left(until: Option<Instant>) -> Option<Duration> {
+    until.map(|at| at.saturating_duration_since(Instant::now()))
 }
 
 /// Waits for so long.

@@ -1,4 +1,4 @@
-"""map, blocking, descriptors, the executor, options, configure, dump, stats and Deadlock."""
+"""map, blocking, descriptors, the executor, options, configure, dump and stats."""
 
 import asyncio
 import concurrent.futures
@@ -371,71 +371,36 @@ def test_stats() -> None:
     assert isinstance(stats["gil"], bool)
 
 
-def test_deadlock() -> None:
-    """Is told to those who join; not while somebody may still wake somebody."""
-    child.check(
-        """
-        fibers = []
-        def one(): roving.sleep(0.01); fibers[1].join()
-        def other(): roving.sleep(0.01); fibers[0].join()
-        fibers += [roving.spawn(one), roving.spawn(other)]
-        try:
-            fibers[0].join()
-        except roving.Deadlock as error:
-            assert "2 fibers" in str(error), error
-        else:
-            raise AssertionError
-        fibers[0].cancel()
-        fibers[1].wait()
-        try:
-            roving.run(roving.Lock().acquire) and roving.run(roving.Channel().recv)
-        except roving.Deadlock:
-            print("ok")
-        """
-    )
-    child.check(
-        """
-        # A sleeper, a call on the pool, a timeout, a thread: each may wake somebody.
-        for helper in (lambda: roving.sleep(0.5), lambda: roving.blocking(time.sleep, 0.5)):
-            event = roving.Event()
-            def wake():
-                helper()
-                event.set()
-            roving.spawn(wake)
-            roving.spawn(event.wait).join()
-        event = roving.Event()
-        threading.Timer(0.5, event.set).start()
-        roving.spawn(event.wait).join()
-        fiber = roving.spawn(roving.Event().wait, 0.5)
-        assert fiber.join() is False
-        print("ok")
-        """
-    )
-
-
 def test_ctrl_c_in_a_wait() -> None:
     """Of the main thread, whatever it waits for."""
     child.check(
         """
         import os, signal
-        def kick():
+        def kick(ready):
+            ready.wait()
             time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGINT)
+        def kicker():
+            ready = threading.Event()
+            threading.Thread(target=kick, args=(ready,)).start()
+            return ready
         lock = roving.Lock(); lock.acquire()
         channel = roving.Channel()
         for wait in (lock.acquire, channel.recv, roving.Event().wait, roving.Queue().get,
                      lambda: roving.sleep(60), lambda: roving.spawn(roving.sleep, 60).join()):
-            threading.Thread(target=kick).start()
+            ready = kicker()
             try:
+                ready.set()
                 wait()
             except KeyboardInterrupt:
                 pass
             else:
                 raise AssertionError
-        threading.Thread(target=kick).start()
+        ready = kicker()
         try:
             with roving.scope() as scope:
                 scope.spawn(roving.sleep, 60)
+                ready.set()
         except BaseExceptionGroup as error:
             assert isinstance(error.exceptions[0], KeyboardInterrupt)
         print("ok")

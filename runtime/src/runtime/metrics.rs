@@ -53,6 +53,8 @@ pub struct Metrics {
     pub workers: Vec<WorkerMetrics>,
     /// Workers that sleep.
     pub sleeping: usize,
+    /// Whether all of them do, those at rest included.
+    pub asleep: bool,
     /// Fibers, futures and wakes that have not ended.
     pub outstanding: u64,
     /// Those of them that [`Handle::wait_idle`] waits for. Exact when it says zero.
@@ -146,6 +148,7 @@ impl Handle {
         Metrics {
             workers: workers.collect(),
             sleeping: hub.sleeping(),
+            asleep: hub.all_asleep(),
             outstanding: hub.outstanding(),
             awaited: hub.outstanding_but_daemons(),
             stacks_live: stacks.live,
