@@ -6,7 +6,7 @@ use crate::wait::{self, Place, Step, Why};
 use crate::{engine, timeout};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyTuple};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,9 @@ type Result = std::result::Result<Held, Held>;
 /// Call function(*args, **kwargs) on a thread made for calls that block, wait for it, and return its result.
 ///
 /// For calls that neither wait through roving nor come back soon: files, name resolution, C libraries. Other fibers of
-/// this worker run meanwhile. A fiber that is cancelled while it waits does not wait on; the call goes on by itself. In
-/// a plain thread the function is simply called.
+/// this worker run meanwhile. The call sees a copy of the caller's context variables; `threading.local` is the thread's. A
+/// fiber that is cancelled while it waits does not wait on; the call goes on by itself. In a plain thread the function is
+/// simply called. With more calls than `configure(blocking_threads=)` at once, the rest wait for their turn.
 ///
 /// >>> roving.blocking(pow, 2, 3)
 /// 8
@@ -88,8 +89,13 @@ fn call(py: Python<'_>, run: &Held, function: &Held, args: &Held, kwargs: Option
 
 /// Wait until a descriptor (a number, or an object with fileno) can be read without blocking; other fibers run meanwhile.
 ///
-/// Raises TimeoutError when it takes longer than `timeout` seconds, OSError when it is not open. Regular files are always
-/// ready.
+/// Raises TimeoutError when it takes longer than `timeout` seconds (None: no limit), OSError when it is not open or is closed
+/// meanwhile. Regular files are always ready. Any number may wait for one descriptor; all wake.
+///
+/// >>> ours, theirs = socket.socketpair()
+/// >>> theirs.send(b"hi")
+/// 2
+/// >>> roving.wait_readable(ours, timeout=1.0)
 #[pyfunction]
 #[pyo3(signature = (fd, timeout=None))]
 pub(crate) fn wait_readable(py: Python<'_>, fd: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
@@ -98,7 +104,10 @@ pub(crate) fn wait_readable(py: Python<'_>, fd: &Bound<'_, PyAny>, timeout: Opti
 
 /// Wait until a descriptor (a number, or an object with fileno) can be written without blocking; other fibers run meanwhile.
 ///
-/// Raises TimeoutError when it takes longer than `timeout` seconds, OSError when it is not open.
+/// Raises TimeoutError and OSError as wait_readable does.
+///
+/// >>> ours, theirs = socket.socketpair()
+/// >>> roving.wait_writable(ours)
 #[pyfunction]
 #[pyo3(signature = (fd, timeout=None))]
 pub(crate) fn wait_writable(py: Python<'_>, fd: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
@@ -128,11 +137,12 @@ fn wait_descriptor(
         }
     })?;
     match failed {
-        Some(error) => Err(match error.raw_os_error() {
-            Some(code) => PyOSError::new_err((code, io::Error::from_raw_os_error(code).to_string())),
-            // Closed by somebody while it was waited for.
-            None => PyOSError::new_err((libc::EBADF, error.to_string())),
-        }),
+        Some(error) => {
+            // Without a number: closed by somebody while it was waited for.
+            let code = error.raw_os_error().unwrap_or(libc::EBADF);
+            let text = py.import("os")?.call_method1("strerror", (code,))?.unbind();
+            Err(PyOSError::new_err((code, text)))
+        }
         None if ready => Ok(()),
         None => Err(PyTimeoutError::new_err(format!(
             "descriptor {fd} was not ready in time"
@@ -143,6 +153,9 @@ fn wait_descriptor(
 fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let fd = match object.extract::<RawFd>() {
         Ok(fd) => fd,
+        Err(_) if object.is_instance_of::<PyInt>() => {
+            return Err(PyValueError::new_err(format!("{object} is no descriptor")));
+        }
         Err(_) if object.hasattr("fileno")? => object.call_method0("fileno")?.extract()?,
         Err(_) => {
             let kind = object.get_type().name()?;

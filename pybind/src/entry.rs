@@ -29,7 +29,12 @@ static METHODS: Methods = Methods([
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: c"spawn(function, /, *args, **kwargs)\n--\n\n\
             Start a fiber that calls function(*args, **kwargs), and return it.\n\n\
-            It runs on any core, at the same time as its spawner. The first call starts the runtime."
+            It runs on any core, at the same time as its spawner, in a copy of its spawner's context\n\
+            variables. The first call starts the runtime. What it raises, join raises; if nobody ever joins it,\n\
+            roving.excepthook is told. Raises TypeError if function is not callable, and RuntimeError when the\n\
+            interpreter is exiting.\n\n\
+            >>> roving.spawn(pow, 2, 10).join()\n\
+            1024"
             .as_ptr(),
     },
     ffi::PyMethodDef {
@@ -40,7 +45,8 @@ static METHODS: Methods = Methods([
         },
         ml_flags: ffi::METH_FASTCALL,
         ml_doc: c"yield_now()\n--\n\n\
-            Let other fibers of this worker run; in a plain thread, other threads."
+            Let other fibers of this worker run; in a plain thread, other threads.\n\n\
+            >>> roving.yield_now()"
             .as_ptr(),
     },
     ffi::PyMethodDef::zeroed(),

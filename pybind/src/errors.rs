@@ -9,8 +9,11 @@ create_exception!(
     roving,
     Cancelled,
     PyBaseException,
-    "Raised in a fiber that has been cancelled, where it waits. Not an Exception, so that `except Exception` lets \
-     it pass: clean up and let it go on."
+    "Raised in a fiber that has been cancelled, where it waits.\n\n\
+     Not an Exception, so that `except Exception` lets it pass: clean up and let it go on. While it is being handled,\n\
+     waits succeed for `cancel_grace` seconds (see roving.configure), so that clean-up may wait; after that the next wait\n\
+     raises it again. Whatever is raised and handled meanwhile belongs to the clean-up. Swallowed, it is raised again\n\
+     at the next wait."
 );
 create_exception!(
     roving,
@@ -43,7 +46,7 @@ create_exception!(
     roving,
     RovingInternalError,
     pyo3::exceptions::PyRuntimeError,
-    "Raised when roving finds itself in a state that cannot be: a bug of roving's, please report it."
+    "Raised when roving finds itself in a state that cannot be.\n\nA bug of roving's: please report it."
 );
 
 /// Raises an exception that there is already, as `raise` does: what is being handled becomes its context.
@@ -95,7 +98,10 @@ pub(crate) fn label(id: u64, name: Option<&str>) -> String {
 
 /// Handle a failure that nobody took: print it with its traceback to sys.stderr.
 ///
-/// Assign another function to roving.excepthook to have it called instead.
+/// Assign another function to roving.excepthook to have it called instead, with an UnjoinedFailure; or None for silence.
+/// SystemExit and Cancelled are nobody's failure.
+///
+/// >>> roving.excepthook = lambda failure: logging.error("%s", failure.exception)
 #[pyfunction]
 #[pyo3(signature = (failure, /))]
 pub(crate) fn excepthook(py: Python<'_>, failure: &UnjoinedFailure) -> PyResult<()> {

@@ -56,7 +56,7 @@ pub(crate) struct Options(Settings);
 /// `name` appears in dumps and reports. `stack_size` is in bytes of address space, rounded up to a power of two from
 /// 128 KiB to 8 MiB: more is for deep recursion of C code. roving.run does not wait for a `daemon`. `spread` starts it on
 /// the worker with the fewest fibers, whatever its spawner's does. A `background` fiber runs when others have nothing
-/// to do, and now and then.
+/// to do, and now and then. An Options may be kept and used again.
 ///
 /// >>> roving.options(name="sum").spawn(sum, [1, 2]).name
 /// 'sum'
@@ -81,6 +81,26 @@ pub(crate) fn options(
 
 #[pymethods]
 impl Options {
+    fn __repr__(&self) -> String {
+        let Settings {
+            name,
+            stack_size,
+            daemon,
+            spread,
+            background,
+        } = &self.0;
+        let flag = |set: bool, text: &str| set.then(|| format!("{text}=True"));
+        let said = [
+            name.as_ref().map(|name| format!("name={name:?}")),
+            stack_size.map(|bytes| format!("stack_size={bytes}")),
+            flag(*daemon, "daemon"),
+            flag(*spread, "spread"),
+            flag(*background, "background"),
+        ];
+        let said: Vec<_> = said.into_iter().flatten().collect();
+        format!("<roving.options({})>", said.join(", "))
+    }
+
     /// Start a fiber that calls function(*args, **kwargs), with these options, and return it.
     #[pyo3(signature = (function, /, *args, **kwargs))]
     fn spawn(

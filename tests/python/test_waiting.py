@@ -1,10 +1,11 @@
-"""How plain threads wait: for everything to end, at no cost, interruptible; and what is a deadlock and what is not."""
+"""How plain threads wait: at no cost, and interruptible; and what is a deadlock and what is not."""
 
 import child
 import pytest
 
 
 def test_run_waits_for_all_but_daemons() -> None:
+    """However busy those are, and in a child of a fork too."""
     child.check(
         """
         import os
@@ -60,6 +61,7 @@ def test_a_daemon_hides_nobody_from_run() -> None:
 
 
 def test_ctrl_c_cancels_main_and_lets_it_clean_up() -> None:
+    """Run waits until all have ended; a second one ends run."""
     child.check(
         """
         import os, signal
@@ -92,7 +94,8 @@ def test_ctrl_c_cancels_main_and_lets_it_clean_up() -> None:
         def other():
             roving.spawn(stubborn.wait, 60)
             os.kill(os.getpid(), signal.SIGINT)
-            roving.options(daemon=True).spawn(lambda: (roving.sleep(0.2), os.kill(os.getpid(), signal.SIGINT)))
+            kill = lambda: os.kill(os.getpid(), signal.SIGINT)
+            roving.options(daemon=True).spawn(lambda: (roving.sleep(0.2), kill()))
             roving.sleep(60)
         try:
             roving.run(other)
@@ -107,6 +110,7 @@ def test_ctrl_c_cancels_main_and_lets_it_clean_up() -> None:
 
 
 def test_a_block_around_run_ends_it() -> None:
+    """And main may clean up."""
     child.check(
         """
         ended = []
@@ -127,6 +131,7 @@ def test_a_block_around_run_ends_it() -> None:
 
 
 def test_a_thread_that_waits_uses_no_cpu_and_is_interrupted_at_once() -> None:
+    """Without looking for signals again and again."""
     child.check(
         """
         import os, resource, signal
@@ -145,7 +150,8 @@ def test_a_thread_that_waits_uses_no_cpu_and_is_interrupted_at_once() -> None:
         assert busy() - before < 50, busy() - before
         for thread in threads:
             thread.join()
-        for wait in (roving.options(daemon=True).spawn(roving.sleep, 60).join, roving.Event().wait, lambda: roving.run(roving.sleep, 60)):
+        sleeper = roving.options(daemon=True).spawn(roving.sleep, 60)
+        for wait in (sleeper.join, roving.Event().wait, lambda: roving.run(roving.sleep, 60)):
             times = []
             for _ in range(5):
                 at = []
@@ -168,6 +174,7 @@ def test_a_thread_that_waits_uses_no_cpu_and_is_interrupted_at_once() -> None:
 
 
 def test_a_scope_in_another_thread_is_cancelled_at_once() -> None:
+    """A join there hears of it."""
     child.check(
         """
         opened = []
@@ -209,7 +216,8 @@ DEADLOCKS = {
         "roving.options(daemon=True).spawn(roving.Event().wait); roving.spawn(roving.Event().wait).join()"
     ),
     "a thread waits too": (
-        "threading.Thread(target=roving.Event().wait, daemon=True).start(); roving.spawn(roving.Event().wait).join()"
+        "threading.Thread(target=roving.Event().wait, daemon=True).start();"
+        " roving.spawn(roving.Event().wait).join()"
     ),
     "a scope of a plain thread": "roving_scope()",
 }
@@ -217,6 +225,7 @@ DEADLOCKS = {
 
 @pytest.mark.parametrize("what", DEADLOCKS)
 def test_a_deadlock_is_found(what: str) -> None:
+    """In every call that waits for fibers."""
     child.check(
         f"""
         def roving_scope():
@@ -265,6 +274,7 @@ NO_DEADLOCKS = {
 
 @pytest.mark.parametrize("what", NO_DEADLOCKS)
 def test_it_is_no_deadlock_while_there_is(what: str) -> None:
+    """Somebody who may still wake somebody."""
     child.check(
         f"""
         import os, signal, subprocess

@@ -6,10 +6,40 @@
 1024
 
 A *fiber* is a function call that runs beside its caller, on any core, with a stack of its own. Code in it is
-ordinary code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap.
+ordinary code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap. All of this
+works in plain threads too.
+
+Fibers
+    spawn, options, run            start one; with a name, a stack size...; a whole program
+    Fiber                          join, result, wait, exception, cancel, done, cancelled, id, name
+    sleep, yield_now, checkpoint   wait; let others run; look whether one is to stop
+    current, fibers, dump          who runs here; who there is; what they all do, as a text
+Blocks
+    scope                          own the fibers spawned in it: none outlives it
+    timeout, move_on_after         limit it to so many seconds
+    shield                         hold back cancellation, for clean-up
+    no_preempt                     keep others of the worker out, between two waits
+Waiting for one another
+    Channel, select                values from fiber to fiber
+    Lock, RLock, Condition, Semaphore, BoundedSemaphore, Event, Barrier
+    Queue, LifoQueue, PriorityQueue
+Many calls, and calls that block
+    map                            lazy, in order, so many at once
+    blocking                       on a thread made for it
+    wait_readable, wait_writable   until a descriptor is ready
+    futures.FiberExecutor          for what takes a concurrent.futures.Executor
+The runtime
+    configure, stats               how it works; how it does
+    excepthook                     is told of failures that nobody took
+
+Fibers share objects as threads do, and need locks where threads need them. Cancellation and timeouts arrive
+where a fiber waits, as Cancelled, which is no Exception. FiberCancelled is what joining a cancelled fiber
+raises; Closed and WouldBlock come from channels; Deadlock when nobody can ever wake anybody;
+RovingInternalError is a bug of roving's.
 """
 
 # No `__getattr__` here: with one the interpreter specialises no `roving.name`, which adds 30 ns to each.
+from roving import futures
 from roving._dump import dump
 from roving._map import map
 from roving._roving import (
@@ -90,6 +120,7 @@ __all__ = [
     "dump",
     "excepthook",
     "fibers",
+    "futures",
     "map",
     "move_on_after",
     "no_preempt",

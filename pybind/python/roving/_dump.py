@@ -2,11 +2,13 @@
 
 import linecache
 
-from roving._roving import _dump
+from roving._roving import _dump, stats
 
 
 def dump() -> str:
     """Describe every fiber that has started and not ended: its state, what it waits for, and its stack.
+
+    Those that have not started are counted: there is nothing to tell of them yet.
 
     The text is for people. All threads that run Python code stand still for the moment it takes to look.
 
@@ -23,4 +25,6 @@ def dump() -> str:
             if text:
                 lines.append(f"    {text}")
         parts.append("\n".join(lines))
+    if unstarted := max(stats().get("fibers", 0) - len(parts), 0):
+        parts.append(f"{unstarted} {'fiber' if unstarted == 1 else 'fibers'} not started yet")
     return "\n\n".join(parts) + "\n" if parts else "no fibers\n"

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import index
 from types import TracebackType
 from typing import Any, Self
 
@@ -61,6 +62,10 @@ class Map[T](Iterator[T]):
             if isinstance(fiber, Fiber):
                 fiber.cancel()
 
+    def __repr__(self) -> str:
+        state = "ended" if self._rows is None else "open"
+        return f"<roving.map of {self._function!r}, {state}, {len(self._window)} ahead>"
+
     def __enter__(self) -> Self:
         return self
 
@@ -93,6 +98,6 @@ def map[T](
         raise TypeError("map takes at least one iterable")
     if limit is None:
         limit = LIMIT
-    elif limit < 1:
+    elif (limit := index(limit)) < 1:
         raise ValueError(f"limit must be at least 1, and is {limit}")
     return Map(function, zip(*iterables, strict=strict), limit)

@@ -6,6 +6,7 @@ Their protocols are proven, and all that they wait on is the lock and the condit
 import queue
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from roving._roving import Condition, Lock
 
@@ -15,7 +16,7 @@ class Barrier(threading.Barrier):
 
     One that is cancelled while it waits breaks it, as one that times out does.
 
-    >>> barrier = Barrier(2)
+    >>> barrier = roving.Barrier(2)
     >>> fiber = roving.spawn(barrier.wait)
     >>> sorted([barrier.wait(), fiber.join()])
     [0, 1]
@@ -42,44 +43,60 @@ class Barrier(threading.Barrier):
             raise
 
 
-class _Locks:
-    """What a queue of the standard library waits on."""
-
-    def __init__(self, maxsize: int = 0) -> None:
-        super().__init__(maxsize)  # type: ignore[call-arg]
-        self.mutex = Lock()
-        self.not_empty = Condition(self.mutex)
-        self.not_full = Condition(self.mutex)
-        self.all_tasks_done = Condition(self.mutex)
+def _fit(waited_on: queue.Queue[Any]) -> None:
+    """Give a queue of the standard library locks that fibers wait on."""
+    waited_on.mutex = Lock()  # type: ignore[assignment]
+    for name in ("not_empty", "not_full", "all_tasks_done"):
+        setattr(waited_on, name, Condition(waited_on.mutex))
 
 
-class Queue[T](_Locks, queue.Queue[T]):  # type: ignore[misc]
+class Queue[T](queue.Queue[T]):
     """First in, first out, for fibers and threads: a queue.Queue.
 
-    >>> jobs = Queue()
+    >>> jobs = roving.Queue()
     >>> jobs.put(1)
     >>> jobs.get()
     1
     """
 
+    def __init__(self, maxsize: int = 0) -> None:
+        """Keep at most `maxsize` items; any number with 0."""
+        super().__init__(maxsize)
+        _fit(self)
 
-class LifoQueue[T](_Locks, queue.LifoQueue[T]):  # type: ignore[misc]
+
+class LifoQueue[T](queue.LifoQueue[T]):
     """Last in, first out, for fibers and threads: a queue.LifoQueue.
 
-    >>> jobs = LifoQueue()
+    >>> jobs = roving.LifoQueue()
     >>> jobs.put(1), jobs.put(2)
     (None, None)
     >>> jobs.get()
     2
     """
 
+    def __init__(self, maxsize: int = 0) -> None:
+        """Keep at most `maxsize` items; any number with 0."""
+        super().__init__(maxsize)
+        _fit(self)
 
-class PriorityQueue[T](_Locks, queue.PriorityQueue[T]):  # type: ignore[misc, type-var]
+
+class PriorityQueue[T](queue.PriorityQueue[T]):  # type: ignore[type-var]
     """The smallest first, for fibers and threads: a queue.PriorityQueue.
 
-    >>> jobs = PriorityQueue()
+    >>> jobs = roving.PriorityQueue()
     >>> jobs.put(2), jobs.put(1)
     (None, None)
     >>> jobs.get()
     1
     """
+
+    def __init__(self, maxsize: int = 0) -> None:
+        """Keep at most `maxsize` items; any number with 0."""
+        super().__init__(maxsize)
+        _fit(self)
+
+
+# For help and reprs: this is where they are found.
+for _kind in (Barrier, Queue, LifoQueue, PriorityQueue):
+    _kind.__module__ = "roving"

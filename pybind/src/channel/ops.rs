@@ -19,6 +19,10 @@ pub(crate) struct SendOp {
 
 #[pymethods]
 impl RecvOp {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<roving.RecvOp of {}>", self.channel.bind(py).repr()?))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.channel)
     }
@@ -26,6 +30,10 @@ impl RecvOp {
 
 #[pymethods]
 impl SendOp {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<roving.SendOp of {}>", self.channel.bind(py).repr()?))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.channel)?;
         visit.call(&self.value)

@@ -27,6 +27,10 @@ impl Shield {
         Ok(slf)
     }
 
+    fn __repr__(&self) -> &'static str {
+        "<roving.shield()>"
+    }
+
     #[pyo3(signature = (*_exception))]
     fn __exit__(&self, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<bool> {
         self.0.leave()?;

@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::rlock::RLock;
 use super::{Patience, hold, lenient_deadline, lock::Lock};
 use crate::wait::{Waiter, Why};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -128,7 +128,16 @@ impl Condition {
     #[pyo3(signature = (lock=None))]
     fn new(py: Python<'_>, lock: Option<Py<PyAny>>) -> PyResult<Self> {
         let lock = match lock {
-            Some(lock) => lock,
+            Some(lock) => {
+                let lock = lock.into_bound(py);
+                if !lock.hasattr("acquire")? || !lock.hasattr("release")? {
+                    let kind = lock.get_type().name()?;
+                    return Err(PyTypeError::new_err(format!(
+                        "a condition's lock has acquire and release, and {kind} has not"
+                    )));
+                }
+                lock.unbind()
+            }
             None => Py::new(py, RLock::new())?.into_any(),
         };
         Ok(Self {
