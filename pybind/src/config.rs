@@ -56,7 +56,8 @@ pub(crate) fn count(value: Option<isize>, what: &str, from: usize, to: usize) ->
 /// before the first spawn: RuntimeError later. `cancel_grace`: for how many seconds a fiber may wait while it handles its
 /// cancellation (default 5). `preempt`: for how many seconds a fiber may run while others wait for its worker, before it
 /// is suspended in their favour; None or 0, as at first, for ever. `require_free_threading`: raise RuntimeError if the GIL
-/// is on, now or when the runtime starts, and let no import switch it on.
+/// is on, and let no import switch it on: the import fails, with a message that names the module; if it goes on all the same,
+/// every spawn raises RuntimeError from then on. Fibers that run already go on.
 ///
 /// >>> roving.configure(cancel_grace=2.0, preempt=0.010)
 #[pyfunction]

@@ -11,7 +11,7 @@ use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
 use crate::options::Settings;
 use crate::wait::{self, Why};
-use crate::{deadlock, engine, fork, shim, timeout};
+use crate::{deadlock, engine, fork, gil, shim, timeout};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -452,6 +452,7 @@ pub(crate) unsafe fn spawn(
         return Err(not_callable(unsafe { Borrowed::from_ptr(py, function) }));
     }
     let handle = engine::handle(py)?;
+    gil::check(py)?;
     let context = shim::context_copy(py)?;
     // SAFETY: at most one past the arguments, of which there is at least one.
     let rest = unsafe { args.add(1) };

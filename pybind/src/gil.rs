@@ -28,7 +28,9 @@ pub(crate) fn refuse(py: Python<'_>, refuse: bool) -> PyResult<()> {
     Ok(())
 }
 
-/// Fails if there is a GIL, and it was to be refused.
+/// Fails if there is a GIL, and it was to be refused: at the start and at each spawn, since an import may switch it on at
+/// any time, whatever has become of the filter that was to make it fail.
+#[inline]
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
     if REFUSED.load(Ordering::Relaxed) {
         refuse_now(py)
@@ -37,6 +39,7 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+#[cold]
 fn refuse_now(py: Python<'_>) -> PyResult<()> {
     if !shim::gil_enabled() {
         return Ok(());

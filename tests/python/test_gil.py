@@ -145,6 +145,34 @@ def test_refused_when_an_import_would_switch_it_on(tiny: str) -> None:
     """)
 
 
+@needs_free_threading
+def test_refused_when_it_is_switched_on_later(tiny: str) -> None:
+    """By somebody who lets the import go on: nothing is spawned any more, and what runs goes on."""
+    child.check(f"""
+    import warnings
+    sys.path.insert(0, {tiny!r})
+    roving.configure(require_free_threading=True)
+    event = roving.Event()
+    waits = roving.spawn(event.wait)
+    roving.spawn(int).join()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tiny
+    for spawn in (roving.spawn, roving.options(name="x").spawn, roving.run):
+        try:
+            spawn(int)
+        except RuntimeError as error:
+            assert "needed by tiny" in str(error), error
+        else:
+            raise AssertionError
+    event.set()
+    assert waits.join() is True
+    roving.configure(require_free_threading=False)
+    assert roving.spawn(int).join() == 0
+    print("ok")
+    """)
+
+
 def test_refused_when_it_is_on(tiny: str) -> None:
     """The message says why it is."""
     why = "needed by tiny" if child.FREE_THREADED else "not a free-threaded interpreter"

@@ -9,7 +9,6 @@ use super::rest::{Daemons, Rest};
 use super::spare::{Role, RoleCell, SystemThread};
 use super::work::Work;
 use crate::fiber::options::Class;
-use crate::fiber::parker::ThreadParker;
 use crate::fiber::{Fiber, FiberRef};
 use crate::loom::CachePadded;
 use crate::loom::deque::{Injector, Stealer};
@@ -226,8 +225,8 @@ pub(crate) struct Hub {
     finished_outside: AtomicU64,
     drained: Mutex<()>,
     drained_changed: Condvar,
-    daemons: Daemons,
-    rest: Rest,
+    pub(super) daemons: Daemons,
+    pub(super) rest: Rest,
     /// What a higher room keeps with the runtime.
     companion: OnceLock<Arc<dyn Any + Send + Sync>>,
     monitor_asleep: AtomicBool,
@@ -335,34 +334,6 @@ impl Hub {
             self.announce_progress();
         }
         self.announce_rest();
-    }
-
-    /// A daemon has been counted as spawned, by this thread.
-    pub(crate) fn daemon_begun(&self) {
-        self.daemons.begin();
-        // Until now it counted as one to wait for.
-        self.announce_rest();
-    }
-
-    /// A daemon is going to be counted as finished, by this thread.
-    #[cold]
-    pub(super) fn daemon_ends(&self) {
-        self.daemons.end();
-    }
-
-    /// Tells those that wait for it if all has ended but daemons.
-    pub(crate) fn announce_rest(&self) {
-        self.rest.announce(|| self.rests());
-    }
-
-    /// Whether all has ended but daemons.
-    pub(crate) fn rests(&self) -> bool {
-        self.outstanding_but_daemons() == 0
-    }
-
-    /// Waits once until all has ended but daemons; false when `deadline` came first, or the thread was woken otherwise.
-    pub(crate) fn wait_rest(&self, parker: &Arc<ThreadParker>, deadline: Option<Instant>) -> bool {
-        self.rest.wait(parker, deadline, || self.rests())
     }
 
     /// Keeps something of a higher room with the runtime; the first call counts.
@@ -505,27 +476,13 @@ impl Hub {
         self.spawned().wrapping_sub(finished)
     }
 
-    /// As [`Hub::outstanding`], without daemons. Exact when it says zero, too.
-    pub(crate) fn outstanding_but_daemons(&self) -> u64 {
-        // What is taken away is read first, what is added last: see the README.
-        let begun = self.daemons.begun();
-        let finished = self.finished();
-        fence(Ordering::SeqCst);
-        let spawned = self.spawned();
-        let ended = self.daemons.ended();
-        spawned
-            .wrapping_add(ended)
-            .wrapping_sub(finished)
-            .wrapping_sub(begun)
-    }
-
-    fn finished(&self) -> u64 {
+    pub(super) fn finished(&self) -> u64 {
         let workers = self.workers().iter();
         let sum: u64 = workers.map(|remote| remote.counters.finished.get()).sum();
         sum + self.finished_outside.load(Ordering::Acquire)
     }
 
-    fn spawned(&self) -> u64 {
+    pub(super) fn spawned(&self) -> u64 {
         let workers = self.workers().iter();
         let sum: u64 = workers.map(|remote| remote.counters.spawned.get()).sum();
         sum + self.from_outside.load(Ordering::Acquire)

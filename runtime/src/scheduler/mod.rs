@@ -19,7 +19,7 @@ mod placement;
 mod preempt;
 mod ready;
 mod registry;
-pub(crate) mod rest;
+mod rest;
 mod spare;
 mod work;
 #[cfg(not(loom))]

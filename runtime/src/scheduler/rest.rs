@@ -1,6 +1,7 @@
 //! Waiting until all has ended but daemons: who waits, and how many daemons there are. The README argues why no
 //! wake-up is lost, and why the count is exact when it says zero.
 
+use super::hub::Hub;
 use crate::fiber::parker::{Parked, ThreadParker};
 use crate::loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use crate::loom::sync::{Arc, Mutex};
@@ -87,5 +88,49 @@ impl Rest {
         let waiters = self.waiters.lock().clone();
         // A wake that comes late leaves a token, by which a later park of that thread returns early.
         waiters.iter().for_each(|parker| parker.unpark());
+    }
+}
+
+impl Hub {
+    /// A daemon has been counted as spawned, by this thread.
+    pub(crate) fn daemon_begun(&self) {
+        self.daemons.begin();
+        // Until now it counted as one to wait for.
+        self.announce_rest();
+    }
+
+    /// A daemon is going to be counted as finished, by this thread.
+    #[cold]
+    pub(super) fn daemon_ends(&self) {
+        self.daemons.end();
+    }
+
+    /// Tells those that wait for it if all has ended but daemons.
+    pub(crate) fn announce_rest(&self) {
+        self.rest.announce(|| self.rests());
+    }
+
+    /// Whether all has ended but daemons.
+    pub(crate) fn rests(&self) -> bool {
+        self.outstanding_but_daemons() == 0
+    }
+
+    /// Waits once until all has ended but daemons; false when `deadline` came first, or the thread was woken otherwise.
+    pub(crate) fn wait_rest(&self, parker: &Arc<ThreadParker>, deadline: Option<Instant>) -> bool {
+        self.rest.wait(parker, deadline, || self.rests())
+    }
+
+    /// As [`Hub::outstanding`], without daemons. Exact when it says zero, too.
+    pub(crate) fn outstanding_but_daemons(&self) -> u64 {
+        // What is taken away is read first, what is added last: see the README.
+        let begun = self.daemons.begun();
+        let finished = self.finished();
+        fence(Ordering::SeqCst);
+        let spawned = self.spawned();
+        let ended = self.daemons.ended();
+        spawned
+            .wrapping_add(ended)
+            .wrapping_sub(finished)
+            .wrapping_sub(begun)
     }
 }
