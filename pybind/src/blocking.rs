@@ -5,8 +5,10 @@ use crate::held::Held;
 use crate::wait::{self, Place, Step, Why};
 use crate::{engine, timeout};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +53,7 @@ pub(crate) fn blocking(
     let call = engine::handle(py)?.spawn_blocking(move || {
         // When the interpreter is exiting there is nothing to call any more.
         let _ = Python::try_attach(|py| {
+            keep_state();
             let called = call(py, &run, &function, &args, kwargs.as_ref());
             *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
             drop((run, function, args, kwargs));
@@ -65,6 +68,34 @@ pub(crate) fn blocking(
             "the call was not made: the interpreter is exiting, or there are no threads",
         )),
     }
+}
+
+thread_local! {
+    /// Whether this thread of the pool has a thread state that outlives its calls.
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps this thread's state, which otherwise ends with the call: making one takes some 100 us, most calls take less.
+/// Attached, by a thread of the pool.
+fn keep_state() {
+    if !KEEPS.replace(true) {
+        // SAFETY: attached, as all of PyO3's users are through the same interface: this counts one user more, who is gone
+        // in `forget_state`.
+        unsafe { ffi::PyGILState_Ensure() };
+    }
+}
+
+/// A thread of the pool ends, or has had nothing to do for long.
+pub(crate) fn forget_state() {
+    if !KEEPS.replace(false) {
+        return;
+    }
+    // When the interpreter is exiting the state goes with it.
+    let _ = Python::try_attach(|_| {
+        // SAFETY: attached. The user counted in `keep_state`, who was attached before, too; PyO3's own, which is still
+        // there, deletes the state.
+        unsafe { ffi::PyGILState_Release(ffi::PyGILState_STATE::PyGILState_LOCKED) };
+    });
 }
 
 fn call(py: Python<'_>, run: &Held, function: &Held, args: &Held, kwargs: Option<&Held>) -> Result {

@@ -84,6 +84,10 @@ impl Hooks for PythonHooks {
         crate::engine::ask_to_give_way(worker, turn);
     }
 
+    fn blocking_stop(&self) {
+        crate::blocking::forget_state();
+    }
+
     fn monitor_stop(&self) {
         // SAFETY: the monitor's thread, which is attached only while it sends.
         unsafe { shim::monitor_stop() };

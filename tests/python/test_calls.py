@@ -407,3 +407,39 @@ def test_ctrl_c_in_a_wait() -> None:
         """,
         timeout=30,
     )
+
+
+def test_a_pool_thread_keeps_its_state() -> None:
+    """From call to call; it goes with the thread, at exit, and the child of a fork has threads of its own."""
+    child.check(
+        """
+        import os
+        class Last:
+            def __del__(self):
+                gone.append(1)
+        gone = []
+        local = threading.local()
+        def count():
+            local.calls = getattr(local, "calls", 0) + 1
+            local.last = getattr(local, "last", None) or Last()
+            return local.calls
+        def calls():
+            return max(roving.blocking(count) for _ in range(50))
+        # By two threads perhaps: one may not be back yet when its call has been told of.
+        assert roving.spawn(calls).join() >= 20
+        assert not gone
+        with roving.scope() as scope:
+            for _ in range(16):
+                scope.spawn(calls)
+        # Nobody is taken for a thread that runs Python code, between calls.
+        assert len(sys._current_frames()) <= 1 + roving.stats()["workers"] * 2
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if roving.spawn(calls).join() >= 20 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        threads = roving.stats()["blocking_threads"]
+        roving._roving._stop()
+        assert len(gone) == threads, (len(gone), threads)
+        print("ok")
+        """
+    )

@@ -14,7 +14,7 @@ from work import fib, merge, nothing, texts, words
 Bench = Callable[[int], float]
 
 
-def each(function: Callable[..., None], *rows: tuple[Any, ...]) -> float:
+def each(function: Callable[..., object], *rows: tuple[Any, ...]) -> float:
     """Call it in a greenlet for each row of arguments, and time the whole."""
     start = clock()
     gevent.joinall([gevent.spawn(function, *row) for row in rows])

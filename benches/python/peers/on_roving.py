@@ -64,7 +64,7 @@ def channel(capacity: int) -> Bench:
             source.recv()
 
     def bench(n: int) -> float:
-        pipe = roving.Channel(capacity)
+        pipe: roving.Channel[int] = roving.Channel(capacity)
         sender = roving.spawn(send, pipe, n)
         start = clock()
         receive(pipe, n)

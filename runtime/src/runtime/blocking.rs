@@ -17,6 +17,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(super) struct BlockingPool {
     name: String,
     limit: usize,
+    /// Called on each thread at its end.
+    thread_stop: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
     /// Work came, or the end.
     work: Condvar,
@@ -45,10 +47,11 @@ pub struct BlockingMetrics {
 }
 
 impl BlockingPool {
-    pub(super) fn new(name: String, limit: usize) -> Arc<Self> {
+    pub(super) fn new(name: String, limit: usize, thread_stop: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self {
             name,
             limit,
+            thread_stop,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
             ended: Condvar::new(),
@@ -116,8 +119,20 @@ impl BlockingPool {
                 .wait_until(&mut state, Instant::now().checked_add(KEEP_ALIVE));
             state.idle -= 1;
             if timed_out && state.queue.is_empty() {
-                break;
+                drop(state);
+                // It may take its time, and it may fill the queue.
+                (self.thread_stop)();
+                state = self.state.lock();
+                if state.queue.is_empty() {
+                    break;
+                }
+                continue;
             }
+        }
+        if state.shut {
+            drop(state);
+            (self.thread_stop)();
+            state = self.state.lock();
         }
         state.threads -= 1;
         drop(state);

@@ -115,7 +115,12 @@ impl Runtime {
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(BuildError::System)?;
         let (hub, crew) = scheduler::build(drivers, builder.max_spares, slabs, default_stack, builder.hooks);
-        let blocking = BlockingPool::new(builder.thread_name.clone(), builder.blocking_threads);
+        let hooks = crew.hooks().clone();
+        let blocking = BlockingPool::new(
+            builder.thread_name.clone(),
+            builder.blocking_threads,
+            Box::new(move || hooks.blocking_stop()),
+        );
         hub.set_companion(blocking.clone());
         crate::net::set_blocking(blocking_for_net);
         let threads = Threads {

@@ -24,7 +24,7 @@ impl<H: Hooks> Crew<H> {
     }
 
     /// The embedder's hooks.
-    pub(crate) fn hooks(&self) -> &H {
+    pub(crate) fn hooks(&self) -> &Arc<H> {
         &self.hooks
     }
 }

@@ -119,6 +119,9 @@ pub trait Hooks: Send + Sync + 'static {
 
     /// The monitor's thread ends, after its last call of the hooks above.
     fn monitor_stop(&self) {}
+
+    /// A thread of the blocking pool ends, after its last call, and before the runtime takes it for gone. Called on it.
+    fn blocking_stop(&self) {}
 }
 
 /// No embedder.
