@@ -123,15 +123,12 @@ fn a_thread_is_woken_where_it_waits() {
 fn a_signal_ends_the_wait() {
     extern "C" fn nothing(_signal: libc::c_int) {}
     let handler: extern "C" fn(libc::c_int) = nothing;
-    // SAFETY: all zeros is a valid sigaction; the handler does nothing.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as usize;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()),
-            0
-        );
-    }
+    // SAFETY: all zeros is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as usize;
+    // SAFETY: the handler does nothing, and lives as long as the program.
+    let installed = unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(installed, 0);
     let runtime = runtime(1);
     let fiber = runtime.spawn(park);
     // SAFETY: names this thread.

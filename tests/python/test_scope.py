@@ -377,6 +377,40 @@ def test_clean_up_may_wait() -> None:
     assert log == ["finally", True, "nested", "except"]
 
 
+def test_what_comes_up_in_clean_up_is_clean_up() -> None:
+    """Waits succeed while the Cancelled is being handled, whatever else is raised and handled meanwhile."""
+    log: list[str] = []
+
+    def convert() -> int:
+        try:
+            return int("x")
+        finally:
+            roving.sleep(0.001)
+            log.append("in a finally of an error's own")
+
+    def clean_up() -> None:
+        try:
+            roving.sleep(60)
+        except roving.Cancelled:
+            try:
+                convert()
+            except ValueError:
+                roving.sleep(0.001)
+                log.append("in an except of an error's own")
+            roving.sleep(0.001)
+            log.append("after it")
+            raise
+
+    fiber = roving.spawn(clean_up)
+    roving.sleep(0.001)
+    while not fiber.done():
+        fiber.cancel()
+        roving.sleep(0.001)
+    assert fiber.cancelled()
+    assert log in ([], ["in a finally of an error's own", "in an except of an error's own", "after it"])
+    assert log, "cancelled before it began"
+
+
 def test_clean_up_may_not_wait_for_ever() -> None:
     """After the grace the next Cancelled is raised in it."""
     roving.configure(cancel_grace=0.01)

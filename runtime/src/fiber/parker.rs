@@ -259,7 +259,7 @@ impl ThreadParker {
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU32::new(EMPTY),
-            gate: Gate::default(),
+            gate: Gate::new(),
         }
     }
 

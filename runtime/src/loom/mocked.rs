@@ -81,6 +81,10 @@ pub(crate) mod futex {
     pub(crate) struct Gate(Mutex<()>, Condvar);
 
     impl Gate {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
         pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
             let mut guard = self.0.lock();
             word.load(Ordering::Relaxed) == value && self.1.wait_until(&mut guard, deadline)

@@ -101,11 +101,15 @@ pub(crate) mod futex {
 
     /// Where the threads that wait for one word sleep. The word itself, as far as the system is concerned.
     #[cfg(target_os = "linux")]
-    #[derive(Debug, Default)]
-    pub(crate) struct Gate;
+    #[derive(Debug)]
+    pub(crate) struct Gate(());
 
     #[cfg(target_os = "linux")]
     impl Gate {
+        pub(crate) fn new() -> Self {
+            Self(())
+        }
+
         /// Sleeps while `word` is `value`, until woken, until `deadline`, or until a signal handler has run on this
         /// thread; true when the deadline passed. May wake spuriously.
         pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
@@ -138,6 +142,10 @@ pub(crate) mod futex {
 
     #[cfg(not(target_os = "linux"))]
     impl Gate {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
         pub(crate) fn wait(&self, word: &AtomicU32, value: u32, deadline: Option<Instant>) -> bool {
             let mut guard = self.0.lock();
             // Under the lock, which the waker takes once between its change and its notification.
