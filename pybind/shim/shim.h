@@ -146,8 +146,19 @@ void rv_worker_turn(void);
 void rv_worker_rebase(void);
 /* The calling thread's worker, or NULL. */
 struct rv_worker *rv_this_worker(void);
-/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
-int rv_worker_is_suspended(struct rv_worker *worker);
+/* What a worker's thread is to the interpreter. */
+enum rv_state {
+    /* It does not tell: there is a GIL. */
+    RV_UNKNOWN,
+    /* In a call that has let go of the interpreter, or asleep. */
+    RV_DETACHED,
+    RV_ATTACHED,
+    /* Held up by somebody who stops the world. */
+    RV_SUSPENDED,
+};
+
+/* From any thread, attached or not. */
+enum rv_state rv_worker_state(struct rv_worker *worker);
 
 /* The first of all workers. While the world is stopped. */
 struct rv_worker *rv_first_worker(void);

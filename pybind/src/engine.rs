@@ -3,7 +3,7 @@
 use crate::errors::Cancelled;
 use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
-use crate::shim::{self, RvWorker};
+use crate::shim::{self, RvWorker, WorkerState};
 use crate::{gil, preempt};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -188,12 +188,14 @@ pub(crate) fn worker_stopped(index: usize) {
     lock(&process().workers).retain(|worker| worker.index != index);
 }
 
-/// Whether somebody who stops the world holds a worker up. Called by the monitor.
-pub(crate) fn is_suspended(index: usize) -> bool {
+/// What a worker's thread is to the interpreter now. Called by the monitor.
+pub(crate) fn worker_state(index: usize) -> WorkerState {
     let workers = lock(&process().workers);
     let found = workers.iter().find(|worker| worker.index == index);
-    // SAFETY: it stands in the list, whose lock we hold.
-    found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
+    found.map_or(WorkerState::Unknown, |worker| {
+        // SAFETY: it stands in the list, whose lock we hold.
+        unsafe { shim::worker_state(worker.record) }
+    })
 }
 
 /// Whether the thread that Python knows by this number is a worker.

@@ -40,7 +40,7 @@ mod raw {
         pub(super) fn rv_worker_turn();
         pub(super) fn rv_worker_rebase();
         pub(super) fn rv_this_worker() -> *mut RvWorker;
-        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
+        pub(super) fn rv_worker_state(worker: *mut RvWorker) -> c_int;
         pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64) -> *mut RvToken;
         pub(super) fn rv_token_send(token: *mut RvToken);
         pub(super) fn rv_monitor_stop();
@@ -221,13 +221,30 @@ pub(crate) fn this_worker() -> *mut RvWorker {
     unsafe { raw::rv_this_worker() }
 }
 
-/// Whether somebody who stops the world holds this worker up.
+/// What a worker's thread is to the interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerState {
+    /// It does not tell: there is a GIL.
+    Unknown,
+    /// In a call that has let go of the interpreter, or asleep.
+    Detached,
+    Attached,
+    /// Held up by somebody who stops the world.
+    Suspended,
+}
+
+/// What a worker's thread is to the interpreter now.
 ///
 /// # Safety
 /// The worker has not been stopped.
-pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+pub(crate) unsafe fn worker_state(worker: *mut RvWorker) -> WorkerState {
     // SAFETY: live by the caller's promise; one atomic read.
-    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
+    match unsafe { raw::rv_worker_state(worker) } {
+        1 => WorkerState::Detached,
+        2 => WorkerState::Attached,
+        3 => WorkerState::Suspended,
+        _ => WorkerState::Unknown,
+    }
 }
 
 /// Claims the token that asks a worker's fiber to give way, if it runs this turn; `None` if it is under way already, or the

@@ -155,6 +155,13 @@ impl Remote {
         }
     }
 
+    /// Whether work waits here that another worker may start.
+    fn has_unstarted(&self) -> bool {
+        self.mailbox.iter().any(|mail| !mail.is_empty())
+            || self.fresh.peek().is_some()
+            || self.stealers.iter().any(|queue| !queue.is_empty())
+    }
+
     /// The worker's driver. A place that has never had a worker has none, and nobody asks for it.
     #[inline]
     pub(crate) fn driver(&self) -> &dyn Driver {
@@ -411,13 +418,14 @@ impl Hub {
 
     /// Finds somebody for the unstarted work of a worker that is stuck.
     pub(crate) fn rescue(&self, worker: usize) {
-        let remote = &self.remotes[worker];
-        if remote.mailbox.iter().any(|mail| !mail.is_empty())
-            || remote.fresh.peek().is_some()
-            || remote.stealers.iter().any(|queue| !queue.is_empty())
-        {
+        if self.remotes[worker].has_unstarted() {
             self.wake_one(Amount::Plenty);
         }
+    }
+
+    /// Whether there is work that any worker may start.
+    pub(crate) fn has_unstarted(&self) -> bool {
+        self.injector.iter().any(|queue| !queue.is_empty()) || self.workers().iter().any(Remote::has_unstarted)
     }
 
     /// After stealable work was pushed.
