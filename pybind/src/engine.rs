@@ -1,5 +1,6 @@
 //! The one runtime of a process: started at the first spawn, stopped when the interpreter exits.
 
+use crate::blocked::Blocked;
 use crate::errors::Cancelled;
 use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
@@ -33,6 +34,7 @@ struct Process {
     engine: OnceLock<Engine>,
     starting: Mutex<()>,
     stopping: AtomicBool,
+    blocked: Mutex<Blocked>,
     /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
     workers: Mutex<Vec<Worker>>,
 }
@@ -43,6 +45,7 @@ impl Process {
             engine: OnceLock::new(),
             starting: Mutex::new(()),
             stopping: AtomicBool::new(false),
+            blocked: Mutex::new(Blocked::new()),
             workers: Mutex::new(Vec::new()),
         }
     }
@@ -196,6 +199,18 @@ pub(crate) fn worker_state(index: usize) -> WorkerState {
         // SAFETY: it stands in the list, whose lock we hold.
         unsafe { shim::worker_state(worker.record) }
     })
+}
+
+/// A worker's record, which may be gone at any time: for comparing.
+pub(crate) fn worker_record(index: usize) -> Option<*mut RvWorker> {
+    let workers = lock(&process().workers);
+    let found = workers.iter().find(|worker| worker.index == index);
+    found.map(|worker| worker.record)
+}
+
+/// Calls `f`, which calls nothing of Python's, with what is known of blocking calls.
+pub(crate) fn with_blocked<R>(f: impl FnOnce(&mut Blocked) -> R) -> R {
+    f(&mut lock(&process().blocked))
 }
 
 /// Whether the thread that Python knows by this number is a worker.

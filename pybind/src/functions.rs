@@ -2,7 +2,7 @@
 
 use crate::fiber::Fiber;
 use crate::wait::{self, Place};
-use crate::{deadlock, engine, entry, options, shim, timeout};
+use crate::{blocked, deadlock, engine, entry, options, shim, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -144,6 +144,8 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         .max()
         .unwrap_or_default();
     stats.set_item("ready_delay", delay.as_secs_f64())?;
+    let held_up = workers.iter().map(|worker| worker.held_up).max();
+    stats.set_item("held_up", held_up.unwrap_or_default().as_secs_f64())?;
     stats.set_item("daemons", options::daemons())?;
     stats.set_item("blocking_threads", blocking.threads)?;
     stats.set_item("blocking_queued", blocking.queued)?;
@@ -151,6 +153,7 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         "preemptions",
         workers.iter().map(|worker| worker.preempted).sum::<u64>(),
     )?;
+    blocked::add_to(&stats)?;
     stats.set_item("gil", shim::gil_enabled())?;
     stats.set_item("stacks", stacks_live)?;
     stats.set_item("stacks_cached", stacks_cached)?;

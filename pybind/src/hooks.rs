@@ -1,8 +1,9 @@
 //! What a worker does around sleep and around every switch. `README.md` argues why it is safe.
 
-use crate::engine;
 use crate::shim::{self, RvFiber, WorkerState};
+use crate::{blocked, engine};
 use roving_runtime::{FiberView, Hooks};
+use std::time::Duration;
 
 /// Room at the top of every stack: the fiber's record and the first chunk of its Python stack. A quarter of a page
 /// more than four pages, so that the boundary to the C stack lies inside a page: parked under a few calls, a
@@ -92,6 +93,10 @@ impl Hooks for PythonHooks {
 
     fn is_outside(&self, worker: usize) -> bool {
         !shim::gil_enabled() && engine::worker_state(worker) == WorkerState::Detached
+    }
+
+    fn blocked(&self, worker: usize, turn: u64, age: Duration) {
+        blocked::note(worker, turn, age);
     }
 
     fn overdue(&self, worker: usize, turn: u64) {

@@ -44,6 +44,9 @@ mod raw {
         pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64) -> *mut RvToken;
         pub(super) fn rv_token_send(token: *mut RvToken);
         pub(super) fn rv_monitor_stop();
+        pub(super) fn rv_monitor_attach() -> c_int;
+        pub(super) fn rv_monitor_detach();
+        pub(super) fn rv_worker_calls(worker: *mut RvWorker) -> *mut PyObject;
         pub(super) fn rv_no_preempt(by: c_int);
         pub(super) fn rv_gil_enabled() -> c_int;
         pub(super) fn rv_needs_gil(module: *mut PyObject) -> c_int;
@@ -460,4 +463,32 @@ pub(crate) fn dump(list: &Bound<'_, pyo3::types::PyList>, stacks: bool) -> PyRes
         0 => Ok(()),
         _ => Err(PyErr::fetch(list.py())),
     }
+}
+
+/// The monitor's attachment to the interpreter, as long as it lives.
+pub(crate) struct MonitorAttached(());
+
+/// Attaches the monitor's thread, which calls it; `None` when there is no memory, or a GIL.
+pub(crate) fn monitor_attach() -> Option<MonitorAttached> {
+    // SAFETY: the monitor's thread, detached, by the caller's promise: no other has a reason to call it.
+    (unsafe { raw::rv_monitor_attach() } == 0).then_some(MonitorAttached(()))
+}
+
+impl Drop for MonitorAttached {
+    fn drop(&mut self) {
+        // SAFETY: attached when it was made, on this thread.
+        unsafe { raw::rv_monitor_detach() };
+    }
+}
+
+/// The calls of the fiber that a worker runs: (code, line), the innermost first; an empty list if it runs none, or is gone.
+pub(crate) fn worker_calls<'py>(
+    py: Python<'py>,
+    worker: *mut RvWorker,
+) -> PyResult<Bound<'py, pyo3::types::PyList>> {
+    // SAFETY: attached; the record is compared, and looked at only if it is one of the living.
+    let list = unsafe { raw::rv_worker_calls(worker) };
+    // SAFETY: attached; null with an exception set, or an owned reference.
+    let list = unsafe { Bound::from_owned_ptr_or_err(py, list) }?;
+    Ok(list.cast_into()?)
 }

@@ -28,6 +28,8 @@ const IDLE_SAMPLES: u32 = 10;
 /// A worker that was outside, or blocked, in so many of the last 32 samples is away. A third of them: one that does
 /// nothing but calls a little longer than a long turn is found blocked for half of each.
 const AWAY: u32 = 11;
+/// The system is not asked about all workers that are gone more often than that, unless a spare comes of it.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// Between two epochs of the stacks that are kept for a next burst.
 const EPOCH: Duration = Duration::from_secs(1);
 
@@ -70,6 +72,15 @@ struct Seen {
     /// One bit a sample, the last one lowest: whether it was outside, or blocked.
     outside: u32,
     turn: Turn,
+}
+
+/// What is remembered between samples.
+struct Past {
+    workers: Vec<Seen>,
+    /// Whether unstarted work waited.
+    work_waits: bool,
+    /// When the system was last asked whether more spares would help, and they would not.
+    asked: Instant,
 }
 
 impl Seen {
@@ -144,18 +155,18 @@ impl Watch {
             libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong)
         };
         let now = Instant::now();
-        let mut seen = vec![
-            Seen {
-                turns: 0,
-                since: now,
-                waited: false,
-                outside: 0,
-                turn: Turn::default(),
-            };
-            self.hub.remotes.len()
-        ];
-        // Whether unstarted work waited at the last sample.
-        let mut waits = false;
+        let never = Seen {
+            turns: 0,
+            since: now,
+            waited: false,
+            outside: 0,
+            turn: Turn::default(),
+        };
+        let mut past = Past {
+            workers: vec![never; self.hub.remotes.len()],
+            work_waits: false,
+            asked: now,
+        };
         // When the next quantum ends.
         let mut due = None;
         let mut idle_samples = 0;
@@ -195,7 +206,7 @@ impl Watch {
                 continue;
             }
             idle_samples = 0;
-            due = self.sample(&mut seen, &mut waits);
+            due = self.sample(&mut past);
         }
     }
 
@@ -205,12 +216,12 @@ impl Watch {
     }
 
     /// Looks at all workers; returns when the next quantum ends, if one does soon.
-    fn sample(&self, seen: &mut [Seen], waits: &mut bool) -> Option<Instant> {
+    fn sample(&self, past: &mut Past) -> Option<Instant> {
         let now = Instant::now();
         let quantum = self.hub.quantum();
         let mut blocked = 0;
         let mut due: Option<Instant> = None;
-        for (index, (remote, seen)) in self.hub.workers().iter().zip(seen.iter_mut()).enumerate() {
+        for (index, (remote, seen)) in self.hub.workers().iter().zip(past.workers.iter_mut()).enumerate() {
             let turns = remote.counters.turns.get();
             let at_rest = remote.role.get() == Role::Vacant || self.hub.is_asleep(index);
             if at_rest {
@@ -250,8 +261,9 @@ impl Watch {
             }
             self.hub.rescue(index);
         }
-        let waited = std::mem::replace(waits, self.hub.has_unstarted());
-        self.adjust_spares(seen, blocked, waited && *waits);
+        let waited = std::mem::replace(&mut past.work_waits, self.hub.has_unstarted());
+        let work_waits = waited && past.work_waits;
+        self.adjust_spares(past, blocked, work_waits);
         due
     }
 
@@ -267,27 +279,32 @@ impl Watch {
 
     /// As many active spares as there are blocked workers, as long as nobody else has time; and as many as are away, as
     /// long as work waits.
-    fn adjust_spares(&self, seen: &[Seen], blocked: usize, work_waits: bool) {
+    fn adjust_spares(&self, past: &mut Past, blocked: usize, work_waits: bool) {
         let workers = self.hub.workers();
         let is_active = |index: &usize| workers[*index].role.get() == Role::Active;
         let spares = || (self.hub.regular..workers.len()).filter(is_active);
         let active = spares().count();
-        let away = || {
-            (0..workers.len())
-                .filter(is_active)
-                .filter(|&index| seen[index].is_away())
-        };
-        let wanted = blocked.max(away().count());
-        if active < wanted {
+        let gone: Vec<_> = (0..workers.len())
+            .filter(is_active)
+            .filter(|&index| past.workers[index].is_away() || workers[index].blocked.load(Ordering::Relaxed))
+            .collect();
+        if active < gone.len() {
             let idle = (0..workers.len())
                 .filter(is_active)
                 .any(|index| self.hub.is_asleep(index));
-            // One that calculates outside needs its core: a spare would only share it.
-            let waiting = || away().filter(|&index| workers[index].thread.waits() == Some(true)).count();
-            if !idle && (active < blocked || work_waits && 2 * waiting() >= wanted) {
-                self.add_spare();
+            if idle || !(active < blocked || work_waits) || past.asked.elapsed() < ASK_AGAIN {
+                return;
             }
-        } else if active > wanted {
+            // A spare for one that calculates in its call only shares its core: one for each core, so that new work does
+            // start, is enough.
+            let waits = |&&index: &&usize| workers[index].thread.waits() != Some(false);
+            let waiting = gone.iter().filter(waits).count();
+            if active < waiting + (gone.len() - waiting).min(self.hub.regular) {
+                self.add_spare();
+            } else {
+                past.asked = Instant::now();
+            }
+        } else if active > gone.len() {
             // The one with the least to do rests.
             let least = spares().min_by_key(|&index| workers[index].live.load(Ordering::Relaxed));
             if let Some(index) = least

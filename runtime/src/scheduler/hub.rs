@@ -80,6 +80,8 @@ pub(crate) struct Counters {
     pub(crate) alone_in: AtomicU64,
     /// The last measured wait in the ready queue, in nanoseconds.
     pub(crate) ready_delay: AtomicU64,
+    /// The length of the longest stuck turn that started fibers waited for, in nanoseconds.
+    pub(crate) held_up: AtomicU64,
 }
 
 /// One worker, as the others see it.
@@ -151,6 +153,7 @@ impl Remote {
                 turn_began: AtomicU64::new(0),
                 alone_in: AtomicU64::new(0),
                 ready_delay: AtomicU64::new(0),
+                held_up: AtomicU64::new(0),
             }),
         }
     }
@@ -425,7 +428,8 @@ impl Hub {
 
     /// Whether there is work that any worker may start.
     pub(crate) fn has_unstarted(&self) -> bool {
-        self.injector.iter().any(|queue| !queue.is_empty()) || self.workers().iter().any(Remote::has_unstarted)
+        self.injector.iter().any(|queue| !queue.is_empty())
+            || self.workers().iter().any(Remote::has_unstarted)
     }
 
     /// After stealable work was pushed.
