@@ -24,6 +24,8 @@ struct entry {
 
 struct notes {
     int stacks;
+    /* If it is not NULL, only what this worker runs. */
+    struct rv_worker *only;
     int out_of_memory;
     struct entry *entries;
     size_t entry_count, entry_room;
@@ -81,10 +83,10 @@ static void note_fiber(struct notes *notes, struct rv_fiber *f, struct _PyInterp
 
 static void note_all(struct notes *notes) {
     for (struct rv_worker *w = rv_first_worker(); w != NULL; w = w->next) {
-        if (w->running != NULL) {
+        if (w->running != NULL && (notes->only == NULL || notes->only == w)) {
             note_fiber(notes, w->running, w->tstate->current_frame, 1);
         }
-        for (struct rv_fiber *f = w->parked; f != NULL; f = f->after) {
+        for (struct rv_fiber *f = w->parked; f != NULL && notes->only == NULL; f = f->after) {
             note_fiber(notes, f, f->saved.current_frame, 0);
         }
     }
@@ -129,6 +131,19 @@ static PyObject *list_of(struct call *calls, size_t count) {
             PyList_SET_ITEM(list, (Py_ssize_t)i, item);
         }
     }
+    return list;
+}
+
+PyObject *rv_worker_calls(struct rv_worker *worker) {
+    struct notes notes = {.stacks = 1, .only = worker};
+    stop_and_note(&notes);
+    PyObject *list = notes.out_of_memory ? PyErr_NoMemory() : list_of(notes.calls, notes.call_count);
+    /* None, or one. */
+    if (notes.entry_count != 0) {
+        Py_DECREF(notes.entries[0].object);
+    }
+    free(notes.entries);
+    free(notes.calls);
     return list;
 }
 

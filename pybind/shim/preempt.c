@@ -162,15 +162,24 @@ struct rv_token *rv_token_claim(struct rv_worker *w, uint64_t turn) {
 /* The monitor's thread state: made at the first request, detached between requests. */
 static __thread PyThreadState *monitor;
 
-void rv_token_send(struct rv_token *token) {
+int rv_monitor_attach(void) {
     if (monitor == NULL) {
         monitor = PyThreadState_New(PyInterpreterState_Main());
         if (monitor == NULL) {
-            let_go(token, RV_TOKEN_QUEUED);
-            return;
+            return -1;
         }
     }
     rv_attach(monitor);
+    return 0;
+}
+
+void rv_monitor_detach(void) { PyEval_SaveThread(); }
+
+void rv_token_send(struct rv_token *token) {
+    if (rv_monitor_attach() != 0) {
+        let_go(token, RV_TOKEN_QUEUED);
+        return;
+    }
     /* A new object of the worker's, with one reference. Nobody else looks at it: it has been claimed. */
     _Py_NewReference(&token->base);
     token->base.ob_tid = token->thread;
@@ -188,6 +197,10 @@ void rv_monitor_stop(void) {
 }
 
 #else
+
+int rv_monitor_attach(void) { return -1; }
+
+void rv_monitor_detach(void) {}
 
 void rv_token_send(struct rv_token *token) { (void)token; }
 

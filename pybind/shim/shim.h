@@ -146,8 +146,19 @@ void rv_worker_turn(void);
 void rv_worker_rebase(void);
 /* The calling thread's worker, or NULL. */
 struct rv_worker *rv_this_worker(void);
-/* Whether somebody who stops the world holds this worker up; from any thread, attached or not. */
-int rv_worker_is_suspended(struct rv_worker *worker);
+/* What a worker's thread is to the interpreter. */
+enum rv_state {
+    /* It does not tell: there is a GIL. */
+    RV_UNKNOWN,
+    /* In a call that has let go of the interpreter, or asleep. */
+    RV_DETACHED,
+    RV_ATTACHED,
+    /* Held up by somebody who stops the world. */
+    RV_SUSPENDED,
+};
+
+/* From any thread, attached or not. */
+enum rv_state rv_worker_state(struct rv_worker *worker);
 
 /* The first of all workers. While the world is stopped. */
 struct rv_worker *rv_first_worker(void);
@@ -157,6 +168,10 @@ struct rv_worker *rv_first_worker(void);
  * parked, and, with `stacks`, a list of (code, line) from the innermost call to the outermost, else None. Stops the
  * world meanwhile. -1 with an exception set. */
 int rv_dump(PyObject *list, int stacks);
+
+/* The calls of the fiber that a worker runs, as a list of (code, line) from the innermost to the outermost; an empty one
+ * if it runs none. `worker` may be gone: it is only compared. Stops the world meanwhile. NULL with an exception set. */
+PyObject *rv_worker_calls(struct rv_worker *worker);
 
 /* As PyEval_RestoreThread, on any thread of ours. */
 void rv_attach(PyThreadState *ts);
@@ -175,6 +190,9 @@ struct rv_token *rv_token_claim(struct rv_worker *worker, uint64_t turn);
 /* Sends a claimed token, whether its worker still lives or not. On the monitor's thread, detached, holding no lock: it
  * attaches. */
 void rv_token_send(struct rv_token *token);
+/* Attaches the monitor's thread, detached until then and holding no lock; -1 when there is no memory, or a GIL. */
+int rv_monitor_attach(void);
+void rv_monitor_detach(void);
 /* The monitor's thread ends. As rv_token_send. */
 void rv_monitor_stop(void);
 /* Raises or lowers the mark of the running fiber that it must not be preempted. */

@@ -139,12 +139,19 @@ void rv_worker_turn(void) {
     }
 }
 
-int rv_worker_is_suspended(struct rv_worker *w) {
+enum rv_state rv_worker_state(struct rv_worker *w) {
 #ifdef Py_GIL_DISABLED
-    return _Py_atomic_load_int_relaxed(&w->tstate->state) == _Py_THREAD_SUSPENDED;
+    switch (_Py_atomic_load_int_relaxed(&w->tstate->state)) {
+    case _Py_THREAD_DETACHED:
+        return RV_DETACHED;
+    case _Py_THREAD_ATTACHED:
+        return RV_ATTACHED;
+    default:
+        return RV_SUSPENDED;
+    }
 #else
     (void)w;
-    return 0;
+    return RV_UNKNOWN;
 #endif
 }
 

@@ -1,9 +1,10 @@
 //! The one runtime of a process: started at the first spawn, stopped when the interpreter exits.
 
+use crate::blocked::Blocked;
 use crate::errors::Cancelled;
 use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
-use crate::shim::{self, RvWorker};
+use crate::shim::{self, RvWorker, WorkerState};
 use crate::{gil, preempt};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -33,6 +34,7 @@ struct Process {
     engine: OnceLock<Engine>,
     starting: Mutex<()>,
     stopping: AtomicBool,
+    blocked: Mutex<Blocked>,
     /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
     workers: Mutex<Vec<Worker>>,
 }
@@ -43,6 +45,7 @@ impl Process {
             engine: OnceLock::new(),
             starting: Mutex::new(()),
             stopping: AtomicBool::new(false),
+            blocked: Mutex::new(Blocked::new()),
             workers: Mutex::new(Vec::new()),
         }
     }
@@ -188,12 +191,26 @@ pub(crate) fn worker_stopped(index: usize) {
     lock(&process().workers).retain(|worker| worker.index != index);
 }
 
-/// Whether somebody who stops the world holds a worker up. Called by the monitor.
-pub(crate) fn is_suspended(index: usize) -> bool {
+/// What a worker's thread is to the interpreter now. Called by the monitor.
+pub(crate) fn worker_state(index: usize) -> WorkerState {
     let workers = lock(&process().workers);
     let found = workers.iter().find(|worker| worker.index == index);
-    // SAFETY: it stands in the list, whose lock we hold.
-    found.is_some_and(|worker| unsafe { shim::is_suspended(worker.record) })
+    found.map_or(WorkerState::Unknown, |worker| {
+        // SAFETY: it stands in the list, whose lock we hold.
+        unsafe { shim::worker_state(worker.record) }
+    })
+}
+
+/// A worker's record, which may be gone at any time: for comparing.
+pub(crate) fn worker_record(index: usize) -> Option<*mut RvWorker> {
+    let workers = lock(&process().workers);
+    let found = workers.iter().find(|worker| worker.index == index);
+    found.map(|worker| worker.record)
+}
+
+/// Calls `f`, which calls nothing of Python's, with what is known of blocking calls.
+pub(crate) fn with_blocked<R>(f: impl FnOnce(&mut Blocked) -> R) -> R {
+    f(&mut lock(&process().blocked))
 }
 
 /// Whether the thread that Python knows by this number is a worker.

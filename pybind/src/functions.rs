@@ -3,7 +3,7 @@
 use crate::errors::{Cancelled, Deadlock};
 use crate::fiber::Fiber;
 use crate::wait::{self, Place};
-use crate::{config, engine, entry, shim, timeout};
+use crate::{blocked, config, engine, entry, shim, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -140,7 +140,12 @@ pub(crate) fn _dump(py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
 ///
 /// `fibers`: those that have not ended, started or not. `daemons`: how many of them run does not wait for. `started`,
 /// `stolen`, `preemptions`: how often a fiber was started, was taken from another worker, was suspended at the end of its
-/// quantum. `ready_delay`: how many seconds a fiber waited for its turn, when last measured, at the slowest worker.
+/// quantum. `ready_delay`: how many seconds a fiber waited for its turn, when last measured, at the slowest worker. `held_up`:
+/// the longest that one can have waited because a call blocked its worker, or another fiber kept it.
+///
+/// `blocking_calls`: how many calls were found blocking a worker for 10 ms or more. `blocking_places`: where they were, as
+/// far as roving looked (it does fifty times a second at most): for each its line, how often, how many seconds in all, and
+/// the longest.
 ///
 /// `blocking_threads`, `blocking_queued`: threads for roving.blocking, and calls that wait for one. `gil`: whether the
 /// GIL is on. `stacks`, `stacks_cached`, `stacks_leaked`: stacks in use, kept for the next fibers, lost with fibers that were
@@ -187,6 +192,8 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         .max()
         .unwrap_or_default();
     stats.set_item("ready_delay", delay.as_secs_f64())?;
+    let held_up = workers.iter().map(|worker| worker.held_up).max();
+    stats.set_item("held_up", held_up.unwrap_or_default().as_secs_f64())?;
     stats.set_item("daemons", outstanding.saturating_sub(awaited))?;
     stats.set_item("blocking_threads", blocking.threads)?;
     stats.set_item("blocking_queued", blocking.queued)?;
@@ -194,6 +201,7 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         "preemptions",
         workers.iter().map(|worker| worker.preempted).sum::<u64>(),
     )?;
+    blocked::add_to(&stats)?;
     stats.set_item("gil", shim::gil_enabled())?;
     stats.set_item("stacks", stacks_live)?;
     stats.set_item("stacks_cached", stacks_cached)?;

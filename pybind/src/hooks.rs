@@ -1,7 +1,9 @@
 //! What a worker does around sleep and around every switch. `README.md` argues why it is safe.
 
-use crate::shim::{self, RvFiber};
+use crate::shim::{self, RvFiber, WorkerState};
+use crate::{blocked, engine};
 use roving_runtime::{FiberView, Hooks};
+use std::time::Duration;
 
 /// Room at the top of every stack: the fiber's record and the first chunk of its Python stack. A quarter of a page
 /// more than four pages, so that the boundary to the C stack lies inside a page: parked under a few calls, a
@@ -26,11 +28,11 @@ impl Hooks for PythonHooks {
 
     fn worker_start(&self, worker: usize) {
         shim::worker_start();
-        crate::engine::worker_started(worker);
+        engine::worker_started(worker);
     }
 
     fn worker_stop(&self, worker: usize) {
-        crate::engine::worker_stopped(worker);
+        engine::worker_stopped(worker);
         shim::worker_stop();
     }
 
@@ -75,13 +77,30 @@ impl Hooks for PythonHooks {
     }
 
     fn is_blocked(&self, worker: usize) -> Option<bool> {
-        // A collection holds everybody up: a spare would be one more to hold up. A worker that waits for the GIL looks
-        // like one in a blocking call, and a spare would wait as well. For the rest, ask the system.
-        (shim::gil_enabled() || crate::engine::is_suspended(worker)).then_some(false)
+        if shim::gil_enabled() {
+            // A worker that waits for the GIL looks like one in a blocking call, and a spare would wait as well.
+            return Some(false);
+        }
+        match engine::worker_state(worker) {
+            // Whatever it does there, others could run.
+            WorkerState::Detached => Some(true),
+            // A collection holds everybody up: a spare would be one more to hold up.
+            WorkerState::Suspended => Some(false),
+            // It calculates, or waits and keeps the interpreter: ask the system.
+            WorkerState::Attached | WorkerState::Unknown => None,
+        }
+    }
+
+    fn is_outside(&self, worker: usize) -> bool {
+        !shim::gil_enabled() && engine::worker_state(worker) == WorkerState::Detached
+    }
+
+    fn blocked(&self, worker: usize, turn: u64, age: Duration) {
+        blocked::note(worker, turn, age);
     }
 
     fn overdue(&self, worker: usize, turn: u64) {
-        crate::engine::ask_to_give_way(worker, turn);
+        engine::ask_to_give_way(worker, turn);
     }
 
     fn blocking_stop(&self) {

@@ -3,6 +3,7 @@
 //!
 //! `README.md` beside this crate's manifest describes the protocol of a switch. This file only registers.
 
+mod blocked;
 mod blocking;
 mod cancel;
 mod channel;

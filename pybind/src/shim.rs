@@ -40,10 +40,13 @@ mod raw {
         pub(super) fn rv_worker_turn();
         pub(super) fn rv_worker_rebase();
         pub(super) fn rv_this_worker() -> *mut RvWorker;
-        pub(super) fn rv_worker_is_suspended(worker: *mut RvWorker) -> c_int;
+        pub(super) fn rv_worker_state(worker: *mut RvWorker) -> c_int;
         pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64) -> *mut RvToken;
         pub(super) fn rv_token_send(token: *mut RvToken);
         pub(super) fn rv_monitor_stop();
+        pub(super) fn rv_monitor_attach() -> c_int;
+        pub(super) fn rv_monitor_detach();
+        pub(super) fn rv_worker_calls(worker: *mut RvWorker) -> *mut PyObject;
         pub(super) fn rv_no_preempt(by: c_int);
         pub(super) fn rv_gil_enabled() -> c_int;
         pub(super) fn rv_needs_gil(module: *mut PyObject) -> c_int;
@@ -221,13 +224,30 @@ pub(crate) fn this_worker() -> *mut RvWorker {
     unsafe { raw::rv_this_worker() }
 }
 
-/// Whether somebody who stops the world holds this worker up.
+/// What a worker's thread is to the interpreter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerState {
+    /// It does not tell: there is a GIL.
+    Unknown,
+    /// In a call that has let go of the interpreter, or asleep.
+    Detached,
+    Attached,
+    /// Held up by somebody who stops the world.
+    Suspended,
+}
+
+/// What a worker's thread is to the interpreter now.
 ///
 /// # Safety
 /// The worker has not been stopped.
-pub(crate) unsafe fn is_suspended(worker: *mut RvWorker) -> bool {
+pub(crate) unsafe fn worker_state(worker: *mut RvWorker) -> WorkerState {
     // SAFETY: live by the caller's promise; one atomic read.
-    unsafe { raw::rv_worker_is_suspended(worker) != 0 }
+    match unsafe { raw::rv_worker_state(worker) } {
+        1 => WorkerState::Detached,
+        2 => WorkerState::Attached,
+        3 => WorkerState::Suspended,
+        _ => WorkerState::Unknown,
+    }
 }
 
 /// Claims the token that asks a worker's fiber to give way, if it runs this turn; `None` if it is under way already, or the
@@ -443,4 +463,32 @@ pub(crate) fn dump(list: &Bound<'_, pyo3::types::PyList>, stacks: bool) -> PyRes
         0 => Ok(()),
         _ => Err(PyErr::fetch(list.py())),
     }
+}
+
+/// The monitor's attachment to the interpreter, as long as it lives.
+pub(crate) struct MonitorAttached(());
+
+/// Attaches the monitor's thread, which calls it; `None` when there is no memory, or a GIL.
+pub(crate) fn monitor_attach() -> Option<MonitorAttached> {
+    // SAFETY: the monitor's thread, detached, by the caller's promise: no other has a reason to call it.
+    (unsafe { raw::rv_monitor_attach() } == 0).then_some(MonitorAttached(()))
+}
+
+impl Drop for MonitorAttached {
+    fn drop(&mut self) {
+        // SAFETY: attached when it was made, on this thread.
+        unsafe { raw::rv_monitor_detach() };
+    }
+}
+
+/// The calls of the fiber that a worker runs: (code, line), the innermost first; an empty list if it runs none, or is gone.
+pub(crate) fn worker_calls<'py>(
+    py: Python<'py>,
+    worker: *mut RvWorker,
+) -> PyResult<Bound<'py, pyo3::types::PyList>> {
+    // SAFETY: attached; the record is compared, and looked at only if it is one of the living.
+    let list = unsafe { raw::rv_worker_calls(worker) };
+    // SAFETY: attached; null with an exception set, or an owned reference.
+    let list = unsafe { Bound::from_owned_ptr_or_err(py, list) }?;
+    Ok(list.cast_into()?)
 }

@@ -92,6 +92,12 @@ class no_preempt:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_error: object) -> None: ...
 
+class _BlockingPlace(TypedDict):
+    call: str
+    times: int
+    seconds: float
+    longest: float
+
 class _Stats(TypedDict, total=False):
     workers: int
     sleeping: int
@@ -102,7 +108,10 @@ class _Stats(TypedDict, total=False):
     stolen: int
     spares: int
     blocked: int
+    blocking_calls: int
+    blocking_places: list[_BlockingPlace]
     ready_delay: float
+    held_up: float
     daemons: int
     blocking_threads: int
     blocking_queued: int

@@ -22,6 +22,10 @@ pub(super) trait StartWorker: Send + Sync {
     fn start(&self, index: usize) -> std::io::Result<()>;
     /// What the embedder says of a worker: see `Hooks::is_blocked`.
     fn is_blocked(&self, index: usize) -> Option<bool>;
+    /// See `Hooks::is_outside`.
+    fn is_outside(&self, index: usize) -> bool;
+    /// See `Hooks::blocked`.
+    fn blocked(&self, index: usize, turn: u64, age: Duration);
     /// See `Hooks::overdue`.
     fn overdue(&self, index: usize, turn: u64);
     /// See `Hooks::monitor_stop`.
@@ -56,6 +60,14 @@ impl<H: Hooks> StartWorker for ThreadedCrew<H> {
 
     fn is_blocked(&self, index: usize) -> Option<bool> {
         self.crew.hooks().is_blocked(index)
+    }
+
+    fn is_outside(&self, index: usize) -> bool {
+        self.crew.hooks().is_outside(index)
+    }
+
+    fn blocked(&self, index: usize, turn: u64, age: Duration) {
+        self.crew.hooks().blocked(index, turn, age);
     }
 
     fn overdue(&self, index: usize, turn: u64) {

@@ -35,6 +35,8 @@ pub struct WorkerMetrics {
     pub live: usize,
     /// How long a fiber waited in its ready queue, when last measured.
     pub ready_delay: Duration,
+    /// The longest that one of its started fibers can have waited because another's turn took milliseconds.
+    pub held_up: Duration,
     /// Whether it has been in one turn for milliseconds.
     pub stuck: bool,
     /// Whether it sits in a blocking call, as far as can be seen from outside.
@@ -138,6 +140,7 @@ impl Handle {
                 preempted: counters.preempted.get(),
                 live: remote.live.load(Ordering::Relaxed),
                 ready_delay: Duration::from_nanos(counters.ready_delay.load(Ordering::Relaxed)),
+                held_up: Duration::from_nanos(counters.held_up.load(Ordering::Relaxed)),
                 stuck: remote.stuck.load(Ordering::Relaxed),
                 blocked: remote.blocked.load(Ordering::Relaxed),
                 resting: remote.role.get() != Role::Active,

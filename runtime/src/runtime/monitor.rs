@@ -2,8 +2,11 @@
 //!
 //! It samples each worker's turn counter. A worker that is awake and still in the same turn is *stuck* for
 //! the others: placement passes it by, thieves may take what it was given, and its poll and timers are looked
-//! after in its place. It also gives memory of stacks back that a burst of fibers left behind. One that is stuck and waits in a system call is *blocked*: while there are blocked
-//! workers and no other has time, spares take their places (`scheduler/spare.rs`).
+//! after in its place. One that is stuck and waits in a system call is *blocked*. One that spends its time in shorter
+//! calls of that kind, as the embedder sees it, is *away*. While there are blocked workers and no other has time, or
+//! workers are away and work waits, spares take their places (`scheduler/spare.rs`).
+//!
+//! It also gives memory of stacks back that a burst of fibers left behind.
 //!
 //! With a quantum set, it also tells the embedder of fibers that have had theirs while others wait (`quantum.rs`).
 
@@ -22,6 +25,11 @@ const PERIOD: Duration = Duration::from_millis(1);
 const POLL_AFTER: Duration = Duration::from_millis(5);
 /// Samples in a row with every worker asleep before the monitor sleeps too.
 const IDLE_SAMPLES: u32 = 10;
+/// A worker that was outside, or blocked, in so many of the last 32 samples is away. A third of them: one that does
+/// nothing but calls a little longer than a long turn is found blocked for half of each.
+const AWAY: u32 = 11;
+/// The system is not asked about all workers that are gone more often than that, unless a spare comes of it.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// Between two epochs of the stacks that are kept for a next burst.
 const EPOCH: Duration = Duration::from_secs(1);
 
@@ -61,7 +69,24 @@ struct Seen {
     since: Instant,
     /// Whether it was stuck and waiting at the last sample.
     waited: bool,
+    /// One bit a sample, the last one lowest: whether it was outside, or blocked.
+    outside: u32,
     turn: Turn,
+}
+
+/// What is remembered between samples.
+struct Past {
+    workers: Vec<Seen>,
+    /// Whether unstarted work waited.
+    work_waits: bool,
+    /// When the system was last asked whether more spares would help, and they would not.
+    asked: Instant,
+}
+
+impl Seen {
+    fn is_away(&self) -> bool {
+        self.outside.count_ones() >= AWAY
+    }
 }
 
 impl Monitor {
@@ -130,15 +155,18 @@ impl Watch {
             libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong)
         };
         let now = Instant::now();
-        let mut seen = vec![
-            Seen {
-                turns: 0,
-                since: now,
-                waited: false,
-                turn: Turn::default(),
-            };
-            self.hub.remotes.len()
-        ];
+        let never = Seen {
+            turns: 0,
+            since: now,
+            waited: false,
+            outside: 0,
+            turn: Turn::default(),
+        };
+        let mut past = Past {
+            workers: vec![never; self.hub.remotes.len()],
+            work_waits: false,
+            asked: now,
+        };
         // When the next quantum ends.
         let mut due = None;
         let mut idle_samples = 0;
@@ -180,7 +208,7 @@ impl Watch {
             idle_samples = 0;
             // A worker whose daemons keep it awake does not tell of the last fiber it ended.
             self.hub.announce_rest();
-            due = self.sample(&mut seen);
+            due = self.sample(&mut past);
         }
     }
 
@@ -190,12 +218,12 @@ impl Watch {
     }
 
     /// Looks at all workers; returns when the next quantum ends, if one does soon.
-    fn sample(&self, seen: &mut [Seen]) -> Option<Instant> {
+    fn sample(&self, past: &mut Past) -> Option<Instant> {
         let now = Instant::now();
         let quantum = self.hub.quantum();
         let mut blocked = 0;
         let mut due: Option<Instant> = None;
-        for (index, (remote, seen)) in self.hub.workers().iter().zip(seen).enumerate() {
+        for (index, (remote, seen)) in self.hub.workers().iter().zip(past.workers.iter_mut()).enumerate() {
             let turns = remote.counters.turns.get();
             let at_rest = remote.role.get() == Role::Vacant || self.hub.is_asleep(index);
             if at_rest {
@@ -206,13 +234,14 @@ impl Watch {
                     due = Some(due.map_or(at, |due| due.min(at)));
                 }
             }
+            let outside = !at_rest
+                && remote.running.load(Ordering::Relaxed) != 0
+                && (remote.blocked.load(Ordering::Relaxed) || self.crew.is_outside(index));
+            seen.outside = seen.outside << 1 | u32::from(outside);
             if at_rest || turns != seen.turns {
-                *seen = Seen {
-                    turns,
-                    since: now,
-                    waited: false,
-                    turn: seen.turn,
-                };
+                seen.turns = turns;
+                seen.since = now;
+                seen.waited = false;
                 continue;
             }
             let age = now - seen.since;
@@ -228,12 +257,15 @@ impl Watch {
             if self.is_blocked(index, remote, seen) {
                 remote.blocked.store(true, Ordering::Relaxed);
             }
-            if remote.blocked.load(Ordering::Relaxed) && remote.role.get() == Role::Active {
-                blocked += 1;
+            if remote.blocked.load(Ordering::Relaxed) {
+                self.crew.blocked(index, turns, age);
+                blocked += usize::from(remote.role.get() == Role::Active);
             }
             self.hub.rescue(index);
         }
-        self.adjust_spares(blocked);
+        let waited = std::mem::replace(&mut past.work_waits, self.hub.has_unstarted());
+        let work_waits = waited && past.work_waits;
+        self.adjust_spares(past, blocked, work_waits);
         due
     }
 
@@ -247,19 +279,34 @@ impl Watch {
         waits && std::mem::replace(&mut seen.waited, waits)
     }
 
-    /// As many active spares as there are blocked workers, as long as nobody else has time.
-    fn adjust_spares(&self, blocked: usize) {
+    /// As many active spares as there are blocked workers, as long as nobody else has time; and as many as are away, as
+    /// long as work waits.
+    fn adjust_spares(&self, past: &mut Past, blocked: usize, work_waits: bool) {
         let workers = self.hub.workers();
-        let spares =
-            || (self.hub.regular..workers.len()).filter(|&index| workers[index].role.get() == Role::Active);
+        let is_active = |index: &usize| workers[*index].role.get() == Role::Active;
+        let spares = || (self.hub.regular..workers.len()).filter(is_active);
         let active = spares().count();
-        if active < blocked {
+        let gone: Vec<_> = (0..workers.len())
+            .filter(is_active)
+            .filter(|&index| past.workers[index].is_away() || workers[index].blocked.load(Ordering::Relaxed))
+            .collect();
+        if active < gone.len() {
             let idle = (0..workers.len())
-                .any(|index| workers[index].role.get() == Role::Active && self.hub.is_asleep(index));
-            if !idle {
-                self.add_spare();
+                .filter(is_active)
+                .any(|index| self.hub.is_asleep(index));
+            if idle || !(active < blocked || work_waits) || past.asked.elapsed() < ASK_AGAIN {
+                return;
             }
-        } else if active > blocked {
+            // A spare for one that calculates in its call only shares its core: one for each core, so that new work does
+            // start, is enough.
+            let waits = |&&index: &&usize| workers[index].thread.waits() != Some(false);
+            let waiting = gone.iter().filter(waits).count();
+            if active < waiting + (gone.len() - waiting).min(self.hub.regular) {
+                self.add_spare();
+            } else {
+                past.asked = Instant::now();
+            }
+        } else if active > gone.len() {
             // The one with the least to do rests.
             let least = spares().min_by_key(|&index| workers[index].live.load(Ordering::Relaxed));
             if let Some(index) = least

@@ -2,6 +2,7 @@
 
 use crate::fiber::{Core, FiberId};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 /// A fiber, as the hooks see it: on its home worker's thread, for the length of one call.
 #[derive(Clone, Copy)]
@@ -107,6 +108,20 @@ pub trait Hooks: Send + Sync + 'static {
     fn is_blocked(&self, worker: usize) -> Option<bool> {
         let _ = worker;
         None
+    }
+
+    /// Asked by the monitor's thread about every worker that runs something, each millisecond: is it in a call that
+    /// may block now, however short? Must be cheap. A worker of which this is often true while work waits counts as
+    /// blocked, though none of its turns is long.
+    fn is_outside(&self, worker: usize) -> bool {
+        let _ = worker;
+        false
+    }
+
+    /// Called by the monitor's thread each millisecond while a worker sits in a blocking call: for how long it has been
+    /// in this turn. The call may be over by now. Holds up the monitor.
+    fn blocked(&self, worker: usize, turn: u64, age: Duration) {
+        let _ = (worker, turn, age);
     }
 
     /// Called by the monitor's thread: the fiber on this worker has run for a whole quantum

@@ -81,6 +81,8 @@ pub(crate) struct Counters {
     pub(crate) alone_in: AtomicU64,
     /// The last measured wait in the ready queue, in nanoseconds.
     pub(crate) ready_delay: AtomicU64,
+    /// The length of the longest stuck turn that started fibers waited for, in nanoseconds.
+    pub(crate) held_up: AtomicU64,
 }
 
 /// One worker, as the others see it.
@@ -152,8 +154,16 @@ impl Remote {
                 turn_began: AtomicU64::new(0),
                 alone_in: AtomicU64::new(0),
                 ready_delay: AtomicU64::new(0),
+                held_up: AtomicU64::new(0),
             }),
         }
+    }
+
+    /// Whether work waits here that another worker may start.
+    fn has_unstarted(&self) -> bool {
+        self.mailbox.iter().any(|mail| !mail.is_empty())
+            || self.fresh.peek().is_some()
+            || self.stealers.iter().any(|queue| !queue.is_empty())
     }
 
     /// The worker's driver. A place that has never had a worker has none, and nobody asks for it.
@@ -417,13 +427,15 @@ impl Hub {
 
     /// Finds somebody for the unstarted work of a worker that is stuck.
     pub(crate) fn rescue(&self, worker: usize) {
-        let remote = &self.remotes[worker];
-        if remote.mailbox.iter().any(|mail| !mail.is_empty())
-            || remote.fresh.peek().is_some()
-            || remote.stealers.iter().any(|queue| !queue.is_empty())
-        {
+        if self.remotes[worker].has_unstarted() {
             self.wake_one(Amount::Plenty);
         }
+    }
+
+    /// Whether there is work that any worker may start.
+    pub(crate) fn has_unstarted(&self) -> bool {
+        self.injector.iter().any(|queue| !queue.is_empty())
+            || self.workers().iter().any(Remote::has_unstarted)
     }
 
     /// After stealable work was pushed.

@@ -322,10 +322,14 @@ impl<H: Hooks> Worker<H> {
         let remote = &home.hub.remotes[home.index];
         remote.clock.store(now, Ordering::Relaxed);
         remote.look_now.store(false, Ordering::Relaxed);
+        let was_stuck = remote.stuck.load(Ordering::Relaxed);
         remote.stuck.store(false, Ordering::Relaxed);
         remote.blocked.store(false, Ordering::Relaxed);
         remote.counters.looks.add(1);
         remote.driver().poll();
+        if was_stuck {
+            self.note_held_up(now);
+        }
         self.clock.looked();
         self.placement.forget();
         if self.probe.is_none() {
@@ -333,6 +337,17 @@ impl<H: Hooks> Worker<H> {
             self.probe = last.map(|id| (id, now));
         }
         self.sweep_tombstones();
+    }
+
+    /// The last turn was long. Who waits now has waited for it: at most for as long as it took.
+    fn note_held_up(&mut self, now: u64) {
+        let ready = self.with_owner(|owner| owner.ready.iter().any(|queue| !queue.is_empty()));
+        let remote = self.remote();
+        if ready || !remote.inbox.is_empty() {
+            let turn = now.saturating_sub(remote.counters.turn_began.load(Ordering::Relaxed));
+            let longest = remote.counters.held_up.load(Ordering::Relaxed).max(turn);
+            remote.counters.held_up.store(longest, Ordering::Relaxed);
+        }
     }
 
     /// Rids the local queue of entries whose fiber was claimed by its joiner.
