@@ -18,7 +18,7 @@ type Result = std::result::Result<Held, Held>;
 ///
 /// For calls that neither wait through roving nor come back soon: files, name resolution, C libraries. Other fibers of
 /// this worker run meanwhile. A fiber that is cancelled while it waits does not wait on; the call goes on by itself. In
-/// a plain thread the function is simply called.
+/// a plain thread, and in a callback of C code, the function is simply called.
 ///
 /// >>> roving.blocking(pow, 2, 3)
 /// 8
@@ -36,7 +36,7 @@ pub(crate) fn blocking(
             "blocking takes a callable and its arguments, and {kind} is not callable"
         )));
     }
-    if wait::place()? == Place::Thread {
+    if wait::place()? != Place::Fiber {
         return function.call(args, kwargs).map(Bound::unbind);
     }
     // As a fiber, the call runs in a copy of its caller's context.

@@ -240,7 +240,7 @@ fn deliver(py: Python<'_>, number: u64) -> PyErr {
         account.grace.set(grace);
         account.delivered.replace(true) && fiber.is_some()
     });
-    if again {
+    if again && shim::place() == shim::Place::Fiber {
         // One that swallows it in a loop must not keep the worker to itself.
         roving_runtime::yield_now();
     }

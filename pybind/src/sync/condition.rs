@@ -7,7 +7,7 @@
 use super::queue::Queue;
 use super::rlock::RLock;
 use super::{Patience, hold, lenient_deadline, lock::Lock};
-use crate::wait::{Waiter, Why};
+use crate::wait::{self, Waiter, Why};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -87,6 +87,8 @@ impl Condition {
         if !self.is_owned(py)? {
             return Err(PyRuntimeError::new_err("cannot wait on un-acquired lock"));
         }
+        // Before the lock is let go of: it could not be waited for either.
+        wait::place_for_others()?;
         let waiter = Arc::new(Waiter::new());
         hold(&self.queue).push(&waiter);
         let saved = match self.release_lock(py) {
