@@ -5,6 +5,7 @@ use crate::held::Held;
 use crate::wait::{self, Place, Step, Why};
 use crate::{engine, timeout};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use std::io;
@@ -40,8 +41,10 @@ pub(crate) fn blocking(
         return function.call(args, kwargs).map(Bound::unbind);
     }
     // As a fiber, the call runs in a copy of its caller's context.
-    let context = py.import("contextvars")?.call_method0("copy_context")?;
-    let run = Held::new(context.getattr("run")?.unbind());
+    let context = py
+        .import(intern!(py, "contextvars"))?
+        .call_method0(intern!(py, "copy_context"))?;
+    let run = Held::new(context.getattr(intern!(py, "run"))?.unbind());
     let function = Held::new(function.clone().unbind());
     let args = Held::new(args.clone().into_any().unbind());
     let kwargs = kwargs.map(|kwargs| Held::new(kwargs.clone().into_any().unbind()));
@@ -143,7 +146,9 @@ fn wait_descriptor(
 fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let fd = match object.extract::<RawFd>() {
         Ok(fd) => fd,
-        Err(_) if object.hasattr("fileno")? => object.call_method0("fileno")?.extract()?,
+        Err(_) if object.hasattr(intern!(object.py(), "fileno"))? => {
+            object.call_method0(intern!(object.py(), "fileno"))?.extract()?
+        }
         Err(_) => {
             let kind = object.get_type().name()?;
             return Err(PyTypeError::new_err(format!(

@@ -220,8 +220,9 @@ PREEMPTION = """
     def main():
         for _ in range(3):
             enter(body)
-            end = time.monotonic() + 0.01
-            while time.monotonic() < end:
+            # Until it is preempted, and the other one has its turn.
+            before, end = len(seen), time.monotonic() + 10
+            while len(seen) == before and time.monotonic() < end:
                 pass
         ends.append(True)
     def other():

@@ -16,7 +16,7 @@ STORM = """
     def want_more(least):
         return roving.stats()["preemptions"] < least and time.monotonic() < begin + 20
 
-    def storm(*bodies, fibers=4, least=10):
+    def storm(*bodies, least=10):
         def again(body, n):
             rounds = 0
             while rounds == 0 or time.monotonic() < end or want_more(least):
@@ -24,6 +24,8 @@ STORM = """
                 rounds += 1
             return rounds
         def main():
+            # Some for each worker: one that has a worker to itself is left alone.
+            fibers = max(4, 2 * roving.stats()["workers"])
             started = [roving.spawn(again, body, n) for n in range(fibers) for body in bodies]
             return [fiber.join() for fiber in started]
         rounds = roving.spawn(main).join()
