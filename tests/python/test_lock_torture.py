@@ -16,7 +16,7 @@ COMMON = (
         while not stop:
             gc.collect()
             time.sleep(0.001)
-    collector = threading.Thread(target=collect)
+    collector = threading.Thread(target=collect, daemon=True)
     collector.start()
     def finish(things, seconds=60):
         global stop

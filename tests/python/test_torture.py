@@ -31,7 +31,8 @@ COMMON = (
         # The pause is for slow machines: a collection holds everybody up.
         while not stop.wait(0.001):
             gc.collect()
-    collector = threading.Thread(target=collect)
+    # What fails must not wait for it.
+    collector = threading.Thread(target=collect, daemon=True)
 """
 )
 
@@ -95,7 +96,7 @@ EVALUATION_STACK = """
 
 # Yields where C code calls Python.
 CALLBACKS = """
-    import contextlib, functools, importlib, json, re, tempfile
+    import contextlib, functools, importlib.util, json, re, tempfile
 
     class Key:
         def __init__(self, n): self.n = n
@@ -212,12 +213,13 @@ CALLBACKS = """
             file.write("for i in range(5): roving.yield_now(); ready.append(i)\\n")
     importlib.invalidate_caches()
 
-    # Others want the same module meanwhile; now and then it is forgotten, and may be run by several at once.
+    # Others want the same module meanwhile. Later it is there, and run once more, by itself.
     def load(n):
-        name = f"parks_{random.randrange(10)}"
-        assert importlib.import_module(name).ready == [0, 1, 2, 3, 4]
-        if n % 5 == 0:
-            sys.modules.pop(name, None)
+        module = importlib.import_module(f"parks_{random.randrange(10)}")
+        assert module.ready == [0, 1, 2, 3, 4]
+        again = importlib.util.module_from_spec(module.__spec__)
+        module.__spec__.loader.exec_module(again)
+        assert again.ready == module.ready and again.ready is not module.ready
 
     # Finalizers that a collection calls, and that park amid it.
     def collect_and_park(n):
