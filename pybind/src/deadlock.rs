@@ -29,6 +29,17 @@ pub(crate) fn fiber_waits(more: i64) {
     OURS.with(|ours| ours.store(ours.load(Ordering::Relaxed) + more, Ordering::Relaxed));
 }
 
+/// In the child of a fork, where nobody waits but it: by what it inherited all its fibers would seem to.
+pub(crate) fn forget() {
+    THREADS.store(0, Ordering::Relaxed);
+    // Held by attached threads alone, for no call, and a fork stops them: it is free. A child must not wait to learn otherwise.
+    if let Ok(counts) = FIBERS.try_lock() {
+        for count in counts.iter() {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
 fn fibers() -> i64 {
     let counts = FIBERS.lock().unwrap_or_else(PoisonError::into_inner);
     counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()

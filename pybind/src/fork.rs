@@ -10,7 +10,7 @@
 //! run are at a safe point, those that are detached sleep. What threads that never attach may hold (the monitor) is
 //! made anew, see `engine::forget`.
 
-use crate::{engine, guards, locks, shim};
+use crate::{deadlock, engine, guards, locks, options, shim};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -48,6 +48,8 @@ extern "C" fn in_child() {
     engine::forget();
     locks::forget_waiters();
     guards::forget();
+    options::forget();
+    deadlock::forget();
     if shim::is_worker() {
         shim::set_orphaned();
     }

@@ -18,6 +18,11 @@ pub(crate) fn daemon_ended() {
     DAEMONS.fetch_sub(1, Ordering::Relaxed);
 }
 
+/// In the child of a fork, where they do not exist.
+pub(crate) fn forget() {
+    DAEMONS.store(0, Ordering::Relaxed);
+}
+
 /// How many fibers `run` does not wait for.
 pub(crate) fn daemons() -> u64 {
     u64::try_from(DAEMONS.load(Ordering::Relaxed)).unwrap_or(0)
