@@ -80,9 +80,10 @@ asan: toolchain ## run the runtime's tests under AddressSanitizer
 
 .PHONY: stress
 stress: export ROVING_STRESS_SECONDS ?= 120
-stress: toolchain ## 10,000 connections, then the seeded stress test (ROVING_STRESS_SECONDS, ROVING_SEED)
+stress: python ## 10,000 connections, the seeded stress test, Python's torture (ROVING_STRESS_SECONDS, ROVING_SEED)
 	$(call run_some,cargo test --release -p roving-runtime --test ten_thousand -- --ignored --nocapture)
 	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
+	$(venv)/python -m pytest -s tests/python/test_stress.py
 
 .PHONY: bench
 bench: setup ## measure beside the peers, in Rust and in Python

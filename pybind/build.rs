@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 12] = [
+const SHIM: [&str; 13] = [
     "buffered.c",
     "call.c",
+    "callbacks.c",
     "check.c",
     "dump.c",
     "frame.c",

@@ -24,7 +24,7 @@ static int enter(PyObject *op) {
     if (!is_guarded(op) || rv_orphaned) {
         return 0;
     }
-    return rv_enter(op, rv_ident(), rv_fiber_here() != NULL);
+    return rv_enter(op, rv_ident(), rv_place() == RV_PLACE_FIBER);
 }
 
 typedef PyObject *(*method_t)(PyObject *, PyTypeObject *, PyObject *const *, Py_ssize_t, PyObject *);

@@ -152,6 +152,8 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
         {SYS_MODULE, "_current_frames", METH_NOARGS, 1, rv_current_frames, &o->current_frames, NULL},
         {IMP_MODULE, "acquire_lock", METH_NOARGS, 0, rv_import_acquire, &o->import_acquire, NULL},
         {IMP_MODULE, "release_lock", METH_NOARGS, 0, rv_import_release, NULL, NULL},
+        {IMP_MODULE, "exec_dynamic", METH_O, 1, rv_exec_dynamic, &o->exec_dynamic, NULL},
+        {IMP_MODULE, "exec_builtin", METH_O, 1, rv_exec_builtin, &o->exec_builtin, NULL},
         {POSIX_MODULE, "fork", METH_NOARGS, 1, rv_fork, &o->fork, NULL},
         {POSIX_MODULE, "forkpty", METH_NOARGS, 1, rv_forkpty, &o->forkpty, NULL},
     };
@@ -202,6 +204,7 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
     PyGC_Collect();
 #endif
     rv_guard_buffered(io);
+    rv_mark_callbacks();
     Py_DECREF(io);
     return 0;
 }

@@ -16,9 +16,9 @@ struct rv_lock_originals rv_originals;
 
 #define SECOND 1000000000LL
 
-/* How long code that runs between two fibers, where nothing can park, waits for a lock before it gives up. Its holder may be
- * a fiber of this very worker. */
-#define BETWEEN_FIBERS (1 * SECOND)
+/* How long code that runs where nothing can park, between two fibers or in a callback of C code, waits for a lock before it
+ * gives up. Its holder may be a fiber of this very worker. */
+#define PATIENCE (1 * SECOND)
 
 static int parse(PyObject *args, PyObject *kwargs, PyTime_t *timeout) {
     static char *names[] = {"blocking", "timeout", NULL};
@@ -54,25 +54,22 @@ static int parse(PyObject *args, PyObject *kwargs, PyTime_t *timeout) {
 }
 
 /* Whether a wait here parks a fiber. */
-static int parks(void) { return rv_fiber_here() != NULL && !rv_orphaned; }
+static int parks(void) { return rv_place() == RV_PLACE_FIBER; }
 
-static int between_fibers(PyTime_t timeout, int locked) {
-    if (!locked && (timeout < 0 || timeout > BETWEEN_FIBERS)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "roving: cannot wait here for a lock that others hold: this runs between two fibers");
+/* Waits on a worker that cannot park: between two fibers, in a callback, or as the only thread in the child of a fork. */
+static int wait_natively(int (*wait)(void *lock, PyTime_t timeout), void *lock, PyTime_t timeout) {
+    int place = rv_place();
+    if (place == RV_PLACE_ORPHAN) {
+        return wait(lock, timeout);
+    }
+    int bounded = timeout < 0 || timeout > PATIENCE;
+    int locked = wait(lock, bounded ? PATIENCE : timeout);
+    if (locked == 0 && bounded) {
+        PyErr_Format(PyExc_RuntimeError, "roving: cannot wait here for a lock that others hold: this runs %s",
+                     place == RV_PLACE_BETWEEN ? "between two fibers" : "in a callback of C code");
         return -1;
     }
     return locked;
-}
-
-/* Waits on a worker that cannot park: between two fibers, or the only thread in the child of a fork. */
-static int wait_natively(int (*wait)(void *lock, PyTime_t timeout), void *lock, PyTime_t timeout) {
-    if (rv_fiber_here() != NULL) {
-        return wait(lock, timeout);
-    }
-    PyTime_t bounded = timeout < 0 || timeout > BETWEEN_FIBERS ? BETWEEN_FIBERS : timeout;
-    int locked = wait(lock, bounded);
-    return locked < 0 ? -1 : between_fibers(timeout, locked);
 }
 
 /* ---- bytes ---- */

@@ -58,6 +58,8 @@ extern struct rv_lock_originals {
     PyCFunction rlock_acquire_restore;
     PyCFunction rlock_at_fork_reinit;
     PyCFunction import_acquire;
+    PyCFunction exec_dynamic;
+    PyCFunction exec_builtin;
     PyCFunction fork;
     PyCFunction forkpty;
     PyCFunction main_ident;
@@ -71,6 +73,8 @@ PyObject *rv_current_frames(PyObject *module, PyObject *unused);
 PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t count);
 PyObject *rv_import_acquire(PyObject *module, PyObject *unused);
 PyObject *rv_import_release(PyObject *module, PyObject *unused);
+PyObject *rv_exec_dynamic(PyObject *module, PyObject *loaded);
+PyObject *rv_exec_builtin(PyObject *module, PyObject *loaded);
 PyObject *rv_fork(PyObject *module, PyObject *unused);
 PyObject *rv_forkpty(PyObject *module, PyObject *unused);
 
@@ -95,8 +99,9 @@ void rv_nudge(const void *address);
 int rv_enter(const void *object, unsigned long long ident, int in_fiber);
 void rv_leave(const void *object);
 
-/* buffered.c: part of rv_install. */
+/* buffered.c and callbacks.c: parts of rv_install. */
 void rv_guard_buffered(PyObject *io);
+void rv_mark_callbacks(void);
 
 /* For Rust. */
 void rv_nudge_import_lock(void);

@@ -50,7 +50,7 @@ static int may_give_way(struct rv_worker *w, struct rv_fiber *f) {
         return 0;
     }
     /* C code that called back into Python (sqlite3, ctypes, ssl) may hold locks of its own. */
-    if (ts->gilstate_counter != 1) {
+    if (rv_in_callback(f)) {
         return 0;
     }
     /* A finalizer that this thread's collector calls, or the collector itself, which merges counts as well: it would stay

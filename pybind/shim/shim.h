@@ -52,6 +52,8 @@
 #define RV_FAULT_WARNINGS_LOCK 64u
 /* Nor are these: fibers are preempted wherever they are. */
 #define RV_FAULT_NO_PREEMPT 128u
+/* Fibers park below C code that called back. */
+#define RV_FAULT_CALLBACKS 256u
 #ifdef RV_FAULT_INJECTION
 extern unsigned rv_faults;
 #define RV_FAULTY(what) (rv_faults & (what))
@@ -86,6 +88,8 @@ struct rv_fiber {
     char *room_end;
     /* How many marks say that the fiber must not be preempted. */
     int no_preempt;
+    /* How many callbacks of C code it is in that do not say so: see callbacks.c. */
+    int callbacks;
     struct rv_saved saved;
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
@@ -207,6 +211,14 @@ int rv_gil_enabled(void);
 int rv_needs_gil(PyObject *module);
 
 /* Where the caller is. */
+enum rv_place {
+    RV_PLACE_THREAD = 0, /* on a thread that is no worker */
+    RV_PLACE_FIBER = 1,
+    RV_PLACE_BETWEEN = 2, /* on a worker, between two fibers */
+    RV_PLACE_ORPHAN = 3, /* in a fiber, in the child of a fork in one */
+    RV_PLACE_CALLBACK = 4, /* in a fiber, below C code that called back and may hold locks of its own */
+};
+int rv_place(void);
 /* The fiber that runs on this thread, or NULL. */
 struct rv_fiber *rv_current(void);
 /* Its object, borrowed, or NULL. */
@@ -250,6 +262,12 @@ extern __thread struct rv_worker *rv_worker_here __attribute__((tls_model("initi
 static inline struct rv_fiber *rv_fiber_here(void) {
     struct rv_worker *w = rv_worker_here;
     return w == NULL ? NULL : w->running;
+}
+
+/* Whether C code called back into Python by PyGILState_Ensure and has not gone on yet: sqlite3's functions, ctypes'
+ * callbacks, ssl's for a server's name... The count is the fiber's own; a thread state begins with one. */
+static inline int rv_in_callback(const struct rv_fiber *f) {
+    return f->worker->tstate->gilstate_counter != 1 || f->callbacks != 0;
 }
 
 /* What CPython knows the calling thread by. */

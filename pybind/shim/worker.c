@@ -1,4 +1,5 @@
 /* A worker thread and its thread state. */
+#include "locks.h"
 #include "switch.h"
 
 #include <pthread.h>
@@ -16,6 +17,20 @@ struct rv_fiber *rv_current(void) { return rv_fiber_here(); }
 PyObject *rv_current_object(void) {
     struct rv_fiber *f = rv_current();
     return f == NULL ? NULL : f->object;
+}
+
+int rv_place(void) {
+    struct rv_worker *w = this_worker;
+    if (w == NULL) {
+        return RV_PLACE_THREAD;
+    }
+    if (w->running == NULL) {
+        return RV_PLACE_BETWEEN;
+    }
+    if (rv_orphaned) {
+        return RV_PLACE_ORPHAN;
+    }
+    return rv_in_callback(w->running) && !RV_FAULTY(RV_FAULT_CALLBACKS) ? RV_PLACE_CALLBACK : RV_PLACE_FIBER;
 }
 
 int rv_is_worker(void) { return this_worker != NULL; }

@@ -6,6 +6,7 @@ use crate::wait::{self, Place, Step, Why};
 use crate::{engine, timeout};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 use std::cell::Cell;
@@ -20,8 +21,9 @@ type Result = std::result::Result<Held, Held>;
 ///
 /// For calls that neither wait through roving nor come back soon: files, name resolution, C libraries. Other fibers of
 /// this worker run meanwhile. The call sees a copy of the caller's context variables; `threading.local` is the thread's. A
-/// fiber that is cancelled while it waits does not wait on; the call goes on by itself. In a plain thread the function is
-/// simply called. With more calls than `configure(blocking_threads=)` at once, the rest wait for their turn.
+/// fiber that is cancelled while it waits does not wait on; the call goes on by itself. In a plain thread, and in a callback
+/// of C code, the function is simply called. With more calls than `configure(blocking_threads=)` at once, the rest wait for
+/// their turn.
 ///
 /// >>> roving.blocking(pow, 2, 3)
 /// 8
@@ -39,12 +41,14 @@ pub(crate) fn blocking(
             "blocking takes a callable and its arguments, and {kind} is not callable"
         )));
     }
-    if wait::place()? == Place::Thread {
+    if wait::place()? != Place::Fiber {
         return function.call(args, kwargs).map(Bound::unbind);
     }
     // As a fiber, the call runs in a copy of its caller's context.
-    let context = py.import("contextvars")?.call_method0("copy_context")?;
-    let run = Held::new(context.getattr("run")?.unbind());
+    let context = py
+        .import(intern!(py, "contextvars"))?
+        .call_method0(intern!(py, "copy_context"))?;
+    let run = Held::new(context.getattr(intern!(py, "run"))?.unbind());
     let function = Held::new(function.clone().unbind());
     let args = Held::new(args.clone().into_any().unbind());
     let kwargs = kwargs.map(|kwargs| Held::new(kwargs.clone().into_any().unbind()));
@@ -187,7 +191,9 @@ fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
         Err(_) if object.is_instance_of::<PyInt>() => {
             return Err(PyValueError::new_err(format!("{object} is no descriptor")));
         }
-        Err(_) if object.hasattr("fileno")? => object.call_method0("fileno")?.extract()?,
+        Err(_) if object.hasattr(intern!(object.py(), "fileno"))? => {
+            object.call_method0(intern!(object.py(), "fileno"))?.extract()?
+        }
         Err(_) => {
             let kind = object.get_type().name()?;
             return Err(PyTypeError::new_err(format!(

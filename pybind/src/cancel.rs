@@ -29,14 +29,20 @@ use crate::wait::Who;
 use crate::{config, engine, shim};
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::cell::{Cell, UnsafeCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-/// The attribute of a `Cancelled` that holds the number of the scope it is for.
-const SCOPE: &str = "_scope";
+/// The attribute of a `Cancelled` that holds the number of the scope it is for. One string for all: the interpreter's cache
+/// of attributes goes by its address, and keeps it.
+fn scope_name(py: Python<'_>) -> &Bound<'_, PyString> {
+    intern!(py, "_scope")
+}
+
 /// The number of the fiber itself, as the outermost scope.
 const FIBER: u64 = 0;
 /// And of what has been left: its `Cancelled` means nothing any more, though contexts lead to it.
@@ -240,7 +246,7 @@ fn deliver(py: Python<'_>, number: u64) -> PyErr {
         account.grace.set(grace);
         account.delivered.replace(true) && fiber.is_some()
     });
-    if again {
+    if again && shim::place() == shim::Place::Fiber {
         // One that swallows it in a loop must not keep the worker to itself.
         roving_runtime::yield_now();
     }
@@ -250,7 +256,7 @@ fn deliver(py: Python<'_>, number: u64) -> PyErr {
         "this block was cancelled"
     };
     let error = Cancelled::new_err(text);
-    match error.value(py).setattr(SCOPE, number) {
+    match error.value(py).setattr(scope_name(py), number) {
         Ok(()) => errors::raise_again(error.value(py)),
         Err(error) => error,
     }
@@ -299,7 +305,7 @@ pub(crate) fn cancelled_in<'py>(exception: &Bound<'py, PyAny>) -> Option<Bound<'
     if unsafe { ffi::PyObject_IsInstance(exception.as_ptr(), group) } != 1 {
         return None;
     }
-    let members = exception.getattr("exceptions").ok()?;
+    let members = exception.getattr(intern!(exception.py(), "exceptions")).ok()?;
     let mut members = members.try_iter().ok()?.flatten();
     members.find_map(|member| cancelled_in(&member))
 }
@@ -341,7 +347,8 @@ pub(crate) fn leave(scope: &Arc<Scope>) -> bool {
 
 /// The number of the scope that a `Cancelled` is for; `None` for one that was raised by hand.
 fn number_of(exception: &Bound<'_, PyAny>) -> Option<u64> {
-    exception.getattr(SCOPE).and_then(|number| number.extract()).ok()
+    let number = exception.getattr(scope_name(exception.py())).ok()?;
+    number.extract().ok()
 }
 
 /// What an exception that leaves a scope means to it.
@@ -364,7 +371,9 @@ pub(crate) fn leaving<'py>(exception: &Bound<'py, PyBaseException>, scope: &Scop
     };
     if !found.is(exception) {
         let cancelled = exception.py().get_type::<Cancelled>();
-        let rest = exception.call_method1("split", (cancelled,))?.get_item(1)?;
+        let rest = exception
+            .call_method1(intern!(exception.py(), "split"), (cancelled,))?
+            .get_item(1)?;
         if !rest.is_none() {
             return Ok(Leaving::Rest(rest));
         }
@@ -372,6 +381,6 @@ pub(crate) fn leaving<'py>(exception: &Bound<'py, PyBaseException>, scope: &Scop
     if number_of(&found) != Some(scope.number) {
         return Ok(Leaving::Outer);
     }
-    found.setattr(SCOPE, NOBODY)?;
+    found.setattr(scope_name(found.py()), NOBODY)?;
     Ok(Leaving::Own)
 }

@@ -130,6 +130,7 @@ impl Lookout {
 pub(crate) fn forget() {
     // A child whose thread forked while it waited (in a signal handler) is one off, and finds no deadlocks.
     THREADS.store(0, Ordering::Relaxed);
+    // Held by attached threads alone, for no call, and a fork stops them: it is free. A child must not wait to learn otherwise.
     if let Ok(counts) = FIBERS.try_lock() {
         counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     }

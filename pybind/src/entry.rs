@@ -3,10 +3,8 @@
 
 use crate::errors::RovingInternalError;
 use crate::fiber::{self, Fiber};
-use crate::fork;
 use crate::options::Settings;
-use crate::shim;
-use crate::wait::{self, Place};
+use crate::wait;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -108,28 +106,9 @@ unsafe extern "C" fn yield_now(
                 "yield_now takes no arguments ({count} given)"
             )));
         }
-        if shim::current().is_some() {
-            if fork::is_orphan() {
-                return Err(fork::orphaned("yield"));
-            }
-            roving_runtime::yield_now();
-            wait::checkpoint(py)?;
-        } else {
-            yield_thread(py)?;
-        }
+        wait::pause(py)?;
         Ok(py.None().into_ptr())
     })
-}
-
-#[cold]
-fn yield_thread(py: Python<'_>) -> PyResult<()> {
-    // Refused between two fibers.
-    let Place::Thread = wait::place()? else {
-        return Ok(());
-    };
-    py.detach(std::thread::yield_now);
-    py.check_signals()?;
-    wait::checkpoint(py)
 }
 
 /// Starts a fiber from Rust.

@@ -63,7 +63,7 @@ pub(crate) fn run(
     args: Bound<'_, PyTuple>,
     workers: Option<isize>,
 ) -> PyResult<Py<PyAny>> {
-    if matches!(wait::place()?, Place::Fiber) {
+    if wait::place()? != Place::Thread {
         return Err(PyRuntimeError::new_err(
             "run was called in a fiber: it is for plain threads; use spawn",
         ));

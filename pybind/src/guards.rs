@@ -78,7 +78,7 @@ extern "C" fn rv_enter(object: *const c_void, ident: c_ulonglong, in_fiber: c_in
     }
     if shim::is_worker() {
         return outcome(Err(pyo3::exceptions::PyRuntimeError::new_err(
-            "roving: cannot wait here for a file that others use: this runs between two fibers",
+            "roving: cannot wait here for a file that others use: this runs between two fibers, or in a callback of C code",
         )));
     }
     let waited = loop {

@@ -52,6 +52,7 @@ mod raw {
         pub(super) fn rv_needs_gil(module: *mut PyObject) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
         pub(super) fn rv_current_object() -> *mut PyObject;
+        pub(super) fn rv_place() -> c_int;
         pub(super) fn rv_is_worker() -> c_int;
         pub(super) fn rv_is_main_thread() -> c_int;
         pub(super) fn rv_is_attached() -> c_int;
@@ -110,7 +111,7 @@ pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
 
 #[cfg(feature = "fault-injection")]
 fn inject_faults() {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "anchor",
         "c-stack-refs",
         "critical-sections",
@@ -119,6 +120,7 @@ fn inject_faults() {
         "version",
         "warnings-lock",
         "no-preempt",
+        "callbacks",
     ];
     let wanted = std::env::var("ROVING_FAULTS").unwrap_or_default();
     let mut faults = 0;
@@ -319,6 +321,33 @@ pub(crate) fn current_object() -> Option<*mut PyObject> {
     // SAFETY: reads a thread-local, and the record of the fiber that runs.
     let object = unsafe { raw::rv_current_object() };
     (!object.is_null()).then_some(object)
+}
+
+/// Where Python code can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A thread that is no worker.
+    Thread,
+    Fiber,
+    /// A worker, between two fibers.
+    Between,
+    /// A fiber, in the child of a fork in one.
+    Orphan,
+    /// A fiber, below C code that called back and may hold locks of its own.
+    Callback,
+}
+
+/// Where the caller is.
+#[inline]
+pub(crate) fn place() -> Place {
+    // SAFETY: reads a thread-local, and the thread state of the worker that calls.
+    match unsafe { raw::rv_place() } {
+        0 => Place::Thread,
+        1 => Place::Fiber,
+        2 => Place::Between,
+        3 => Place::Orphan,
+        _ => Place::Callback,
+    }
 }
 
 /// Whether this thread is a worker, in a fiber or between fibers.

@@ -29,25 +29,36 @@ const SLICE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Fiber,
+    /// A fiber, below C code that called back. It may hold locks of its own (of sqlite3's connection, of an SSL object), in
+    /// the name of this thread: a neighbour would enter them, one of another worker would block it. So nothing parks here.
+    Callback,
     Thread,
 }
 
-/// Where the caller is, if it may wait there.
+/// Where the caller is, if it may wait there for anything at all.
 #[inline]
 pub(crate) fn place() -> PyResult<Place> {
-    if shim::current().is_some() {
-        if fork::is_orphan() {
-            return Err(fork::orphaned("wait"));
-        }
-        return Ok(Place::Fiber);
-    }
-    if shim::is_worker() {
+    match shim::place() {
+        shim::Place::Fiber => Ok(Place::Fiber),
+        shim::Place::Thread => Ok(Place::Thread),
+        shim::Place::Callback => Ok(Place::Callback),
+        shim::Place::Orphan => Err(fork::orphaned("wait")),
         // A destructor of something that was dropped when its fiber never ran.
-        return Err(PyRuntimeError::new_err(
+        shim::Place::Between => Err(PyRuntimeError::new_err(
             "roving: cannot wait here: this runs between two fibers",
-        ));
+        )),
     }
-    Ok(Place::Thread)
+}
+
+/// Where the caller is, if it may wait there for other fibers.
+#[inline]
+pub(crate) fn place_for_others() -> PyResult<Place> {
+    match place()? {
+        Place::Callback => Err(PyRuntimeError::new_err(
+            "roving: cannot wait here for other fibers: this runs in a callback of C code, which may hold locks",
+        )),
+        place => Ok(place),
+    }
 }
 
 /// Somebody who can wait.
@@ -248,15 +259,15 @@ pub(crate) fn block(
     what: Why,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<bool> {
-    let place = place()?;
+    let place = place_for_others()?;
     // Deadlocks are looked for where fibers are waited for.
     let mut lookout = matches!(what, Why::Join | Why::Scope).then(Lookout::new);
     loop {
         let limit = cancel::before_park(py)?;
         let until = cancel::earlier(deadline, limit);
         let step = match place {
-            Place::Fiber => park_fiber(what, until, &mut step),
             Place::Thread => park_thread(py, what, until, lookout.as_mut(), &mut step)?,
+            _ => park_fiber(what, until, &mut step),
         };
         match step {
             Step::Done => return Ok(true),
@@ -275,11 +286,11 @@ pub(crate) fn block_regardless(
     what: Why,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<()> {
-    let place = place()?;
+    let place = place_for_others()?;
     loop {
         let step = match place {
-            Place::Fiber => park_fiber(what, None, &mut step),
             Place::Thread => park_thread(py, what, None, None, &mut step)?,
+            _ => park_fiber(what, None, &mut step),
         };
         match step {
             Step::Done => return Ok(()),
@@ -424,6 +435,11 @@ pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
     if duration.is_zero() {
         return pause(py);
     }
+    if place()? == Place::Callback {
+        // As a thread would. Nor is anybody cancelled here: C code would swallow it.
+        py.detach(|| std::thread::sleep(duration));
+        return Ok(());
+    }
     block(py, deadline, Why::Sleep, |until| waiter.park(until)).map(drop)
 }
 
@@ -431,6 +447,8 @@ pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
 pub(crate) fn pause(py: Python<'_>) -> PyResult<()> {
     match place()? {
         Place::Fiber => roving_runtime::yield_now(),
+        // To let others run is a favour, not a need.
+        Place::Callback => return Ok(()),
         Place::Thread => {
             py.detach(std::thread::yield_now);
             py.check_signals()?;

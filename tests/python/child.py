@@ -1,12 +1,15 @@
 """Python programs in child processes: what may crash, hang or end the interpreter is tested there."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import textwrap
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -42,25 +45,36 @@ def run(
         environment["PYTHONPATH"] = str(FAULTY)
         environment["ROVING_FAULTS"] = faults
     command = [sys.executable, *options, "-c", PRELUDE + textwrap.dedent(source)]
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        output, errors = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)
+    # Files, not pipes: a process that the program forked and left would hold a pipe open, and us with it. In
+    # a session of its own, so that none is left behind.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=output,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        late = ""
         try:
-            output, errors = process.communicate(timeout=5)
+            process.wait(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
-            output, errors = process.communicate()
-        errors += f"\n(killed after {timeout} s)"
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+            late = f"\n(killed after {timeout} s)"
+            process.send_signal(signal.SIGABRT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
+        finally:
+            # What is left of the session: itself, or what it forked.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return subprocess.CompletedProcess(command, process.returncode, _text(output), _text(errors) + late)
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def check(source: str, **options: object) -> str:

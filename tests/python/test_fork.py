@@ -214,3 +214,48 @@ def test_nothing_to_do_before_the_first_spawn() -> None:
         assert roving.spawn(int).join() == 0
         print("ok")
     """)
+
+
+def test_what_the_parent_counted() -> None:
+    """Is not the child's: `run` waits for all fibers there, and those that sleep are no deadlock."""
+    child.check("""
+        import os
+        event = threading.Event()
+        own = roving.Event()
+        parents = [roving.options(daemon=True).spawn(event.wait) for _ in range(2)]
+        parents += [roving.spawn(own.wait) for _ in range(2)]
+        while roving.stats()["started"] < 4:
+            roving.yield_now()
+        roving.sleep(0.05)
+        waits = threading.Thread(target=roving.spawn(event.wait).join, daemon=True)
+        waits.start()
+        number = os.fork()
+        if number == 0:
+            try:
+                assert roving.stats() == {}
+                done = []
+                def slow():
+                    roving.sleep(0.1)
+                    done.append(1)
+                roving.run(lambda: [roving.spawn(slow) for _ in range(2)] and None)
+                assert done == [1, 1], done
+                assert roving.stats()["daemons"] == 0
+                # As many as waited in the parent, and for longer than a look for a deadlock takes.
+                fibers = [roving.spawn(roving.sleep, 0.5) for _ in range(2)]
+                for fiber in fibers:
+                    fiber.join()
+                # Those that do wait for one another are one.
+                stuck = roving.Event()
+                try:
+                    roving.spawn(stuck.wait).join()
+                except roving.Deadlock:
+                    os._exit(0)
+                os._exit(3)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+        own.set()
+        event.set()
+        print("ok")
+    """)

@@ -1,25 +1,22 @@
 """Locks of all sorts under thousands of fibers, some threads, cancellations, timeouts and a collector.
 
-In child processes, for a second or so each; ROVING_TORTURE_SECONDS makes it longer.
+In child processes, for a second or so each; ROVING_TORTURE_SECONDS and ROVING_SEED as in test_torture.py.
 """
-
-import os
 
 import child
 import pytest
+from test_torture import LENGTH_AND_SEED, SECONDS
 
-SECONDS = float(os.environ.get("ROVING_TORTURE_SECONDS", "1"))
-
-COMMON = f"""
-    import random, queue, logging, collections
-    END = time.monotonic() + {SECONDS}
-    def more(): return time.monotonic() < END
+COMMON = (
+    LENGTH_AND_SEED
+    + """
+    import queue, logging, collections
     stop = False
     def collect():
         while not stop:
             gc.collect()
             time.sleep(0.001)
-    collector = threading.Thread(target=collect)
+    collector = threading.Thread(target=collect, daemon=True)
     collector.start()
     def finish(things, seconds=60):
         global stop
@@ -35,6 +32,7 @@ COMMON = f"""
         stop = True
         collector.join()
 """
+)
 
 EXCLUSION = """
     class Guarded:
@@ -169,10 +167,13 @@ LOGGING = """
 """
 
 
+PROGRAMS = {"exclusion": EXCLUSION.replace("FIBERS", "2000"), "queues": QUEUES, "logging": LOGGING}
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_exclusion(workers: int) -> None:
     """Nobody is in a lock with another, nobody is lost, and cancelled waiters leave it usable."""
-    child.check(COMMON + EXCLUSION.replace("FIBERS", "2000"), workers=workers, timeout=120 + SECONDS)
+    child.check(COMMON + PROGRAMS["exclusion"], workers=workers, timeout=120 + SECONDS)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

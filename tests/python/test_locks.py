@@ -325,25 +325,29 @@ def test_reinit_wakes() -> None:
         assert fiber.join(10)
 
 
-def test_nobody_starves() -> None:
-    """Fibers that take a lock all the time leave room for threads, and the reverse."""
-    child.check("""
+@pytest.mark.parametrize(("fibers", "threads"), [(4, 2), (40, 2), (2, 20)])
+def test_nobody_starves(fibers: int, threads: int) -> None:
+    """Fibers that take a lock all the time leave room for threads, and the reverse.
+
+    With many of a kind some of them wait whenever the lock is let go of: then only turns help the others.
+    """
+    child.check(f"""
         lock, stop = threading.Lock(), False
-        counts = [0] * 6
+        counts = [0] * {fibers + threads}
         def work(n):
             while not stop:
                 with lock:
                     counts[n] += 1
-                    end = time.perf_counter() + 20e-6
-                    while time.perf_counter() < end:
-                        pass
-                if n < 4:
-                    roving.yield_now()
-        fibers = [roving.spawn(work, n) for n in range(4)]
-        threads = [threading.Thread(target=work, args=(n,)) for n in (4, 5)]
+                    # The others queue up meanwhile.
+                    if n < {fibers}:
+                        roving.yield_now()
+                    else:
+                        time.sleep(0)
+        fibers = [roving.spawn(work, n) for n in range({fibers})]
+        threads = [threading.Thread(target=work, args=({fibers} + n,)) for n in range({threads})]
         for thread in threads:
             thread.start()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 10
         while min(counts) < 20 and time.monotonic() < end:
             time.sleep(0.01)
         stop = True

@@ -2,6 +2,7 @@
 
 import textwrap
 import time
+from pathlib import Path
 
 import child
 import pytest
@@ -194,3 +195,22 @@ def test_a_subinterpreter() -> None:
         _interpreters.destroy(interpreter)
         print("ok")
     """)
+
+
+def test_what_a_program_leaves_behind() -> None:
+    """Does not hold up the test that ran it, though it has its output, and is ended."""
+    start = time.monotonic()
+    output = child.check("""
+        import os
+        number = os.fork()
+        if number == 0:
+            time.sleep(1000)
+        print(number, "ok", flush=True)
+    """)
+    assert time.monotonic() - start < 30
+    state = Path("/proc", output.split()[0], "stat")
+    until = time.monotonic() + 10
+    # Killed it may have to be reaped yet.
+    while state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < until, "it lives"
+        time.sleep(0.001)

@@ -4,6 +4,7 @@ import sys
 
 import child
 import pytest
+from test_imports import WARNINGS
 
 # What only the evaluation stack of a parked fiber refers to: a global function, loaded, and then deleted.
 EVALUATION_STACK = """
@@ -160,12 +161,15 @@ ANCHORED = pytest.mark.skipif(
 )
 LOCKED = pytest.mark.skipif(not child.FREE_THREADED, reason="critical sections are for builds without a GIL")
 
+KEYED = pytest.mark.skipif(sys.version_info < (3, 14), reason="that lock is a critical section here")
+
 PROTECTIONS = [
     pytest.param("anchor", EVALUATION_STACK, marks=ANCHORED),
     pytest.param("c-stack-refs", C_STACK, marks=ANCHORED),
     pytest.param("critical-sections", CRITICAL_SECTION, marks=LOCKED),
     pytest.param("c-stack-limits", C_STACK_LIMITS),
     pytest.param("threading-local", THREADING_LOCAL),
+    pytest.param("warnings-lock", WARNINGS, marks=KEYED),
 ]
 
 

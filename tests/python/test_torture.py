@@ -1,4 +1,8 @@
-"""Everything at once, for a few seconds, in child processes. ROVING_TORTURE_SECONDS makes it longer."""
+"""Everything at once, for a second or two, in child processes.
+
+ROVING_TORTURE_SECONDS says how long, ROVING_SEED repeats what was left to chance. test_stress.py runs the
+same for minutes, with all sorts of settings.
+"""
 
 import os
 import sys
@@ -8,17 +12,29 @@ import pytest
 
 SECONDS = float(os.environ.get("ROVING_TORTURE_SECONDS", "1.5"))
 
-COMMON = f"""
-    import itertools, random
-    END = time.monotonic() + {SECONDS}
+# Read in the child, so that the programs stay the same however long they run.
+LENGTH_AND_SEED = """
+    import os, random
+    SEED = int(os.environ.get("ROVING_SEED") or random.randrange(1 << 30))
+    print("ROVING_SEED", SEED, file=sys.stderr, flush=True)
+    random.seed(SEED)
+    END = time.monotonic() + float(os.environ.get("ROVING_TORTURE_SECONDS", "1.5"))
     def more(): return time.monotonic() < END
+"""
+
+COMMON = (
+    LENGTH_AND_SEED
+    + """
+    import itertools
     stop = threading.Event()
     def collect():
         # The pause is for slow machines: a collection holds everybody up.
         while not stop.wait(0.001):
             gc.collect()
-    collector = threading.Thread(target=collect)
+    # What fails must not wait for it.
+    collector = threading.Thread(target=collect, daemon=True)
 """
+)
 
 # Parked in nested frames, whose locals and stacks alone hold closures, classes and lambdas.
 COLLECT = """
@@ -80,7 +96,7 @@ EVALUATION_STACK = """
 
 # Yields where C code calls Python.
 CALLBACKS = """
-    import functools, json, re
+    import contextlib, functools, importlib.util, json, re, tempfile
 
     class Key:
         def __init__(self, n): self.n = n
@@ -159,7 +175,61 @@ CALLBACKS = """
         except ValueError as error:
             assert error.args == (n,) and error.__cause__.args == (n,)
 
-    kinds = [sort, look_up, destroy, call_back, generate, fail]
+    @contextlib.contextmanager
+    def block(entered):
+        roving.yield_now()
+        entered.append(1)
+        try:
+            yield entered
+        finally:
+            roving.yield_now()
+            entered.pop()
+
+    class Block:
+        def __enter__(self):
+            roving.yield_now()
+            return self
+        def __exit__(self, kind, error, traceback):
+            roving.yield_now()
+            return kind is KeyError
+
+    def manage(n):
+        entered = []
+        with Block(), block(entered) as same, block(entered), Block():
+            assert same is entered and entered == [1, 1]
+            if n % 2:
+                raise KeyError(n)
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(block(entered))
+        assert entered == []
+
+    folder = tempfile.mkdtemp()
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
+    for n in range(10):
+        with open(f"{folder}/parks_{n}.py", "w") as file:
+            file.write("import roving; ready = []\\n")
+            file.write("for i in range(5): roving.yield_now(); ready.append(i)\\n")
+    importlib.invalidate_caches()
+
+    # Others want the same module meanwhile. Later it is there, and run once more, by itself.
+    def load(n):
+        module = importlib.import_module(f"parks_{random.randrange(10)}")
+        assert module.ready == [0, 1, 2, 3, 4]
+        again = importlib.util.module_from_spec(module.__spec__)
+        module.__spec__.loader.exec_module(again)
+        assert again.ready == module.ready and again.ready is not module.ready
+
+    # Finalizers that a collection calls, and that park amid it.
+    def collect_and_park(n):
+        for _ in range(5):
+            end = Ends()
+            end.me = end
+            del end
+        gc.collect()
+
+    kinds = [sort, look_up, destroy, call_back, generate, fail, manage, load, collect_and_park]
 
     def drive():
         while more():
@@ -304,7 +374,7 @@ EXCEPTIONS = """
         return roving.spawn(body, n).join()
 
     def drive():
-        fibers = [roving.spawn(middle, n) for n in range(5000)]
+        fibers = [roving.spawn(middle, n) for n in range(10_000)]
         for n, fiber in enumerate(fibers):
             error = fiber.exception()
             assert type(error) is Mine and error.args == (n,)
@@ -340,7 +410,147 @@ THREADS = """
     print("ok")
 """
 
+# Each wait there is, cancelled while it lasts: it raises, once, clean-up may wait, and nothing is lost.
+CANCELLATIONS = """
+    import contextlib, importlib, os, queue, tempfile
+    from roving._roving import _dump
+
+    folder = tempfile.mkdtemp()
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
+    with open(f"{folder}/waits_long.py", "w") as file:
+        file.write("import roving\\nif roving.patient: roving.sleep(1000)\\n")
+    roving.patient = True
+    sys.unraisablehook = lambda _: None
+
+    reader, writer = os.pipe()
+    lock, rlock, semaphore, event = roving.Lock(), roving.RLock(), roving.Semaphore(1), roving.Event()
+    condition, silent, deaf, full = roving.Condition(), roving.Channel(), roving.Channel(), roving.Channel(1)
+    box, barrier = roving.Queue(1), roving.Barrier(2)
+    foreign, foreign_r, foreign_event = threading.Lock(), threading.RLock(), threading.Event()
+    foreign_condition, foreign_box = threading.Condition(), queue.Queue(1)
+    taken = [lock, rlock, semaphore, foreign, foreign_r]
+    for one in taken:
+        one.acquire()
+    full.send(1)
+    box.put(1)
+    foreign_box.put(1)
+    forever = roving.spawn(event.wait)
+
+    def long(*_):
+        roving.sleep(1000)
+
+    def on(condition):
+        with condition:
+            condition.wait()
+
+    def own_children():
+        with roving.scope() as scope:
+            scope.spawn(long)
+
+    def shut(barrier):
+        try:
+            barrier.wait()
+        finally:
+            barrier.reset()
+
+    class Dies:
+        def __del__(self): long()
+
+    class Key:
+        def __hash__(self): return 1
+        def __eq__(self, other): long()
+
+    def die():
+        # What a destructor raises is lost: the next wait raises it again.
+        Dies()
+        long()
+
+    def generate():
+        try:
+            yield long()
+        finally:
+            roving.yield_now()
+
+    @contextlib.contextmanager
+    def block():
+        try:
+            yield
+        finally:
+            roving.yield_now()
+
+    def manage():
+        with block(), block():
+            long()
+
+    waits = [
+        long, forever.join, forever.wait, lambda: forever.exception(), own_children, manage, die,
+        lock.acquire, rlock.acquire, semaphore.acquire, event.wait, lambda: on(condition),
+        lambda: shut(barrier), silent.recv, lambda: deaf.send(1), lambda: full.send(1),
+        lambda: list(silent), lambda: box.put(1),
+        lambda: roving.select(silent.recv_op(), full.send_op(1)), lambda: roving.wait_readable(reader),
+        lambda: list(roving.map(long, [1, 2], limit=2)), lambda: roving.timeout(1000).__enter__() and long(),
+        foreign.acquire, lambda: foreign.acquire(timeout=1000), foreign_r.acquire, foreign_event.wait,
+        lambda: on(foreign_condition), lambda: foreign_box.put(1), lambda: foreign_event.wait(1000),
+        lambda: sorted([2, 1], key=long), lambda: {Key(): 1}.get(Key()), lambda: list(generate()),
+        lambda: list(map(long, [1])), lambda: importlib.import_module("waits_long"),
+        lambda: roving.spawn(long).join(),
+    ]
+
+    def body(wait, told):
+        try:
+            wait()
+        except roving.Cancelled:
+            told.append("cancelled")
+            # Clean-up may wait.
+            roving.sleep(0.0001)
+            raise
+        else:
+            told.append("went on")
+
+    def until_parked(fibers):
+        wanted = {fiber.id for fiber in fibers}
+        end = time.monotonic() + 20
+        while wanted - {fiber.id for fiber, state, _, _ in _dump() if state == "parked"}:
+            assert time.monotonic() < end, [n for n, fiber in enumerate(fibers) if fiber.done()]
+            roving.sleep(0.001)
+
+    def round():
+        told = [[] for _ in waits]
+        fibers = [roving.spawn(body, *both) for both in zip(waits, told)]
+        until_parked(fibers)
+        for fiber in random.sample(fibers, len(fibers)):
+            fiber.cancel()
+        for n, fiber in enumerate(fibers):
+            assert fiber.wait(20), (n, roving.dump())
+            assert fiber.cancelled() and told[n] == ["cancelled"], (n, told[n], fiber)
+
+    collector.start()
+    round()
+    while more():
+        round()
+    stop.set()
+    collector.join()
+    # Who waited has left, and took nothing along.
+    for one in taken:
+        one.release()
+        assert one.acquire(False) and (one in (rlock, foreign_r) or not one.acquire(False))
+    for full_one in (full.recv, box.get, foreign_box.get):
+        assert full_one() == 1
+    assert box.empty() and foreign_box.empty()
+    # The children of those that only joined them.
+    roving.patient = False
+    importlib.import_module("waits_long")
+    for fiber in roving.fibers():
+        fiber.cancel()
+    print("ok")
+"""
+
+# 3.13t crashes now and then when one thread walks the frames another runs, plain threads too: see the README
+WALKERS_ARE_SAFE = not child.FREE_THREADED or sys.version_info >= (3, 14)
+
 PROGRAMS = {
+    "cancellations": CANCELLATIONS,
     "collect": COLLECT,
     "evaluation stack": EVALUATION_STACK,
     "callbacks": CALLBACKS,
@@ -355,10 +565,8 @@ PROGRAMS = {
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_torture(program: str, workers: int) -> None:
     """No crash, no hang, and every result right."""
-    if program == "walkers" and child.FREE_THREADED and sys.version_info < (3, 14):
-        pytest.skip(
-            "3.13t crashes now and then when one thread walks the running frames of another; see README"
-        )
+    if program == "walkers" and not WALKERS_ARE_SAFE:
+        pytest.skip("3.13t crashes when one thread walks the running frames of another; see README")
     child.check(COMMON + PROGRAMS[program], workers=workers, timeout=60 + 10 * SECONDS)
 
 

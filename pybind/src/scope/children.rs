@@ -182,7 +182,7 @@ impl Scope {
 #[pymethods]
 impl Scope {
     fn __enter__(slf: PyRef<'_, Self>) -> PyResult<PyRef<'_, Self>> {
-        wait::place()?;
+        wait::place_for_others()?;
         slf.block.enter(cancel::enter(slf.py(), None, false))?;
         lock(&slf.family).open = true;
         Ok(slf)

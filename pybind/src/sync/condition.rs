@@ -7,8 +7,9 @@
 use super::queue::Queue;
 use super::rlock::RLock;
 use super::{Patience, hold, lenient_deadline, lock::Lock};
-use crate::wait::{Waiter, Why};
+use crate::wait::{self, Waiter, Why};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
@@ -45,12 +46,12 @@ impl Condition {
         if let Ok(lock) = lock.cast::<Lock>() {
             return Ok(lock.get().0.is_locked());
         }
-        if lock.hasattr("_is_owned")? {
-            return lock.call_method0("_is_owned")?.is_truthy();
+        if lock.hasattr(intern!(py, "_is_owned"))? {
+            return lock.call_method0(intern!(py, "_is_owned"))?.is_truthy();
         }
         // As in threading: of a lock that does not know its owner it can only be said whether it is locked.
-        if lock.call_method1("acquire", (false,))?.is_truthy()? {
-            lock.call_method0("release")?;
+        if lock.call_method1(intern!(py, "acquire"), (false,))?.is_truthy()? {
+            lock.call_method0(intern!(py, "release"))?;
             return Ok(false);
         }
         Ok(true)
@@ -65,11 +66,11 @@ impl Condition {
         if let Ok(lock) = lock.cast::<RLock>() {
             return lock.get().release_all().map(Saved::RLock);
         }
-        if lock.hasattr("_release_save")? {
-            let saved = lock.call_method0("_release_save")?;
+        if lock.hasattr(intern!(py, "_release_save"))? {
+            let saved = lock.call_method0(intern!(py, "_release_save"))?;
             return Ok(Saved::Other(Some(saved.unbind())));
         }
-        lock.call_method0("release")?;
+        lock.call_method0(intern!(py, "release"))?;
         Ok(Saved::Other(None))
     }
 
@@ -78,8 +79,10 @@ impl Condition {
         match saved {
             Saved::Lock => lock.cast::<Lock>()?.get().0.acquire_regardless(py),
             Saved::RLock(depth) => lock.cast::<RLock>()?.get().restore(py, depth),
-            Saved::Other(Some(saved)) => lock.call_method1("_acquire_restore", (saved,)).map(drop),
-            Saved::Other(None) => lock.call_method0("acquire").map(drop),
+            Saved::Other(Some(saved)) => lock
+                .call_method1(intern!(py, "_acquire_restore"), (saved,))
+                .map(drop),
+            Saved::Other(None) => lock.call_method0(intern!(py, "acquire")).map(drop),
         }
     }
 
@@ -87,6 +90,8 @@ impl Condition {
         if !self.is_owned(py)? {
             return Err(PyRuntimeError::new_err("cannot wait on un-acquired lock"));
         }
+        // Before the lock is let go of: it could not be waited for either.
+        wait::place_for_others()?;
         let waiter = Arc::new(Waiter::new());
         hold(&self.queue).push(&waiter);
         let saved = match self.release_lock(py) {
@@ -154,12 +159,12 @@ impl Condition {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
-        self.lock.call_method(py, "acquire", args, kwargs)
+        self.lock.call_method(py, intern!(py, "acquire"), args, kwargs)
     }
 
     /// Release the lock.
     fn release(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.lock.call_method0(py, "release")
+        self.lock.call_method0(py, intern!(py, "release"))
     }
 
     /// Let go of the lock, wait to be notified for at most `timeout` seconds, take the lock back; return whether notified.
@@ -209,7 +214,7 @@ impl Condition {
             let acquired = lock.get().0.acquire(py, &Patience::Until(None))?;
             return Ok(acquired.into_pyobject(py)?.to_owned().into_any().unbind());
         }
-        self.lock.call_method0(py, "__enter__")
+        self.lock.call_method0(py, intern!(py, "__enter__"))
     }
 
     #[pyo3(signature = (*exception))]
@@ -217,12 +222,13 @@ impl Condition {
         if let Ok(lock) = self.lock.bind(py).cast_exact::<Lock>() {
             return lock.get().release().map(|()| py.None());
         }
-        self.lock.call_method1(py, "__exit__", exception.clone())
+        self.lock
+            .call_method1(py, intern!(py, "__exit__"), exception.clone())
     }
 
     /// Whether the lock is locked.
     fn locked(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.lock.call_method0(py, "locked")
+        self.lock.call_method0(py, intern!(py, "locked"))
     }
 
     fn _is_owned(&self, py: Python<'_>) -> PyResult<bool> {
@@ -231,7 +237,9 @@ impl Condition {
 
     fn _at_fork_reinit(&self, py: Python<'_>) -> PyResult<()> {
         *hold(&self.queue) = Queue::new();
-        self.lock.call_method0(py, "_at_fork_reinit").map(drop)
+        self.lock
+            .call_method0(py, intern!(py, "_at_fork_reinit"))
+            .map(drop)
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
