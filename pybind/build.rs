@@ -3,18 +3,23 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 12] = [
+const SHIM: [&str; 17] = [
     "buffered.c",
     "call.c",
     "check.c",
     "dump.c",
     "frame.c",
     "gil.c",
+    "hooks.c",
     "idents.c",
     "install.c",
     "locks.c",
+    "pipes.c",
     "preempt.c",
+    "seams.c",
+    "simplequeue.c",
     "switch.c",
+    "threads.c",
     "worker.c",
 ];
 

@@ -86,6 +86,8 @@ struct rv_fiber {
     char *room_end;
     /* How many marks say that the fiber must not be preempted. */
     int no_preempt;
+    /* How many marks say that threads it starts are to be threads of the system's. */
+    int native_threads;
     struct rv_saved saved;
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;

@@ -22,6 +22,7 @@ mod locks;
 mod options;
 mod preempt;
 mod scope;
+mod seams;
 mod shim;
 mod sync;
 mod timeout;
@@ -78,6 +79,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::stats, module)?)?;
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
+    seams::add_to(module)?;
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     Ok(())
 }

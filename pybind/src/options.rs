@@ -32,6 +32,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// A thread's. A larger stack than there is becomes the largest.
+    pub(crate) fn thread(name: Option<String>, stack_size: usize, daemon: bool) -> Self {
+        Self {
+            name,
+            stack_size: (stack_size != 0).then(|| stack_size.min(*STACKS.end())),
+            daemon,
+            spread: false,
+            background: false,
+        }
+    }
+
     /// The fiber's flags. The fiber is being started.
     pub(crate) fn flags(&self) -> u8 {
         if self.daemon {
@@ -109,6 +120,6 @@ impl Options {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Fiber>> {
-        entry::spawn_named(function.py(), function, args, kwargs, Some(&self.0))
+        entry::spawn_named(function.py(), function, args, kwargs, Some(&self.0), None)
     }
 }

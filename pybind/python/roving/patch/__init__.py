@@ -1,0 +1,1 @@
+"""Have blocking calls of the standard library park the fiber that makes them."""
