@@ -3,17 +3,23 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 12] = [
+const SHIM: [&str; 18] = [
     "buffered.c",
     "call.c",
+    "calls.c",
     "check.c",
     "dump.c",
+    "files.c",
     "frame.c",
     "gil.c",
     "idents.c",
     "install.c",
+    "io.c",
     "locks.c",
+    "messages.c",
     "preempt.c",
+    "selects.c",
+    "sockets.c",
     "switch.c",
     "worker.c",
 ];
