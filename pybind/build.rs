@@ -3,21 +3,27 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 17] = [
+const SHIM: [&str; 23] = [
     "buffered.c",
     "call.c",
+    "calls.c",
     "check.c",
     "dump.c",
+    "files.c",
     "frame.c",
     "gil.c",
     "hooks.c",
     "idents.c",
     "install.c",
+    "io.c",
     "locks.c",
+    "messages.c",
     "pipes.c",
     "preempt.c",
     "seams.c",
+    "selects.c",
     "simplequeue.c",
+    "sockets.c",
     "switch.c",
     "threads.c",
     "worker.c",

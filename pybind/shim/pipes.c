@@ -11,7 +11,12 @@
 #include <limits.h>
 #include <poll.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
 
 struct file {
     PyObject_HEAD
@@ -20,7 +25,7 @@ struct file {
 
 #define FD(op) (((struct file *)(op))->fd)
 
-static PyCFunction read_original, readall_original, readinto_original, write_original;
+static PyCFunction read_original, readall_original, readinto_original, write_original, close_original;
 
 #define CALL(original, ...) (((rv_of_class)(void (*)(void))original)(__VA_ARGS__))
 
@@ -57,6 +62,11 @@ static PyObject *file_readinto(PyObject *self, PyTypeObject *class, PyObject *co
 
 #define AT_ONCE 65536
 
+/* Terminals do not know RWF_NOWAIT. They are ready, as we have asked. */
+static int does_not_know(int error) {
+    return error == EOPNOTSUPP || error == EINVAL || error == ENOSYS || error == ESPIPE;
+}
+
 /* To the end, or to where a descriptor that is not to wait has nothing yet. */
 static PyObject *read_to_end(PyObject *self) {
     PyObject *all = PyByteArray_FromStringAndSize(NULL, 0);
@@ -67,12 +77,16 @@ static PyObject *read_to_end(PyObject *self) {
             Py_CLEAR(all);
             break;
         }
-        int fd = FD(self), failed;
-        char *room = PyByteArray_AS_STRING(all) + length;
-        Py_BEGIN_ALLOW_THREADS
-        n = read(fd, room, AT_ONCE);
-        failed = errno;
-        Py_END_ALLOW_THREADS
+        struct iovec room = {PyByteArray_AS_STRING(all) + length, AT_ONCE};
+        n = preadv2(FD(self), &room, 1, -1, RWF_NOWAIT);
+        if (n < 0 && does_not_know(errno)) {
+            n = read(FD(self), room.iov_base, room.iov_len);
+        }
+        else if (n < 0 && errno == EAGAIN && !(fcntl(FD(self), F_GETFL) & O_NONBLOCK)) {
+            /* Another reader was quicker. */
+            continue;
+        }
+        int failed = errno;
         if (n > 0) {
             length += n;
             continue;
@@ -123,38 +137,27 @@ static PyObject *file_read(PyObject *self, PyTypeObject *class, PyObject *const 
     return CALL(read_original, self, class, args, count, names);
 }
 
-/* A pipe that has room at all has it for so much; a larger write would wait until all is in. */
-static PyObject *write_in_pieces(PyObject *self, Py_buffer *bytes) {
+/* As a write that waits: all of it. What does not know RWF_NOWAIT gets what it has room for if it has any at all. */
+static PyObject *write_all(PyObject *self, Py_buffer *bytes) {
     Py_ssize_t done = 0;
     while (done < bytes->len) {
-        Py_ssize_t piece = bytes->len - done < PIPE_BUF ? bytes->len - done : PIPE_BUF;
-        ssize_t n;
-        int failed, may = ready(FD(self), 1);
-        if (may < 0) {
+        if (ready(FD(self), 1) < 0) {
+            /* What is cancelled or closed takes no part back, nor does an error below: the next write will be told. */
             return NULL;
         }
-        int fd = FD(self);
-        const char *from = (const char *)bytes->buf + done;
-        Py_BEGIN_ALLOW_THREADS
-        n = write(fd, from, (size_t)piece);
-        failed = errno;
-        Py_END_ALLOW_THREADS
+        struct iovec rest = {(char *)bytes->buf + done, (size_t)(bytes->len - done)};
+        ssize_t n = pwritev2(FD(self), &rest, 1, -1, RWF_NOWAIT);
+        if (n < 0 && does_not_know(errno)) {
+            n = write(FD(self), rest.iov_base, rest.iov_len < PIPE_BUF ? rest.iov_len : PIPE_BUF);
+        }
         if (n >= 0) {
             done += n;
         }
-        else if (failed == EAGAIN && done == 0) {
-            Py_RETURN_NONE;
-        }
-        else if (failed == EAGAIN) {
-            break;
-        }
-        else if (failed != EINTR) {
-            if (done != 0) {
-                /* The next one will be told. */
-                break;
+        else if (errno != EINTR && errno != EAGAIN) {
+            if (done == 0) {
+                return PyErr_SetFromErrno(PyExc_OSError);
             }
-            errno = failed;
-            return PyErr_SetFromErrno(PyExc_OSError);
+            break;
         }
     }
     return PyLong_FromSsize_t(done);
@@ -168,11 +171,38 @@ static PyObject *file_write(PyObject *self, PyTypeObject *class, PyObject *const
         if (PyObject_GetBuffer(args[0], &bytes, PyBUF_SIMPLE) < 0) {
             return NULL;
         }
-        PyObject *result = write_in_pieces(self, &bytes);
+        PyObject *result = write_all(self, &bytes);
         PyBuffer_Release(&bytes);
         return result;
     }
     return CALL(write_original, self, class, args, count, names);
+}
+
+struct closing {
+    PyObject *self;
+    PyTypeObject *class;
+    PyObject *const *args;
+    Py_ssize_t count;
+    PyObject *names, *result;
+};
+
+static void close_now(void *context) {
+    struct closing *c = context;
+    c->result = CALL(close_original, c->self, c->class, c->args, c->count, c->names);
+}
+
+/* On plain threads too: fibers may wait for what is closed. */
+static PyObject *file_close(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
+                            PyObject *names) {
+    struct closing c = {self, class, args, count, names, NULL};
+    int fd = FD(self);
+    if (fd < 0 || fd == INT_MAX || !rv_is_on(RV_PIPES)) {
+        close_now(&c);
+    }
+    else {
+        rv_while_closing(fd, fd + 1, close_now, &c);
+    }
+    return c.result;
 }
 
 #define OF_FILE(name, flags, function, original)                                                                 \
@@ -184,6 +214,7 @@ struct rv_seam rv_pipe_seams[] = {
     OF_FILE("read", OF_CLASS, file_read, read_original),
     OF_FILE("readall", METH_NOARGS, file_readall, readall_original),
     OF_FILE("write", OF_CLASS, file_write, write_original),
+    OF_FILE("close", OF_CLASS, file_close, close_original),
     {0},
 };
 

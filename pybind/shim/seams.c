@@ -88,14 +88,14 @@ static int put_in_place(int group) {
 }
 
 int rv_switch_group(int group, int on) {
-    if (on && put_in_place(group) < 0) {
+    if (put_in_place(group) < 0) {
         return -1;
     }
     _Py_atomic_store_int(&rv_group_on[group], on);
     return 0;
 }
 
-int rv_seam_entry(int index, int *group, const char **module, const char **type, const char **name, int *in_place) {
+int rv_seam_entry(int index, int *group, const char **module, const char **type, const char **name, int *on) {
     for (size_t t = 0; t < TABLES; t++) {
         for (int i = 0; tables[t][i].name != NULL; i++) {
             const struct rv_seam *seam = &tables[t][i];
@@ -104,7 +104,7 @@ int rv_seam_entry(int index, int *group, const char **module, const char **type,
                 *module = seam->module;
                 *type = seam->type;
                 *name = seam->name;
-                *in_place = seam->def != NULL;
+                *on = seam->def != NULL && rv_is_on(seam->group);
                 return 1;
             }
         }

@@ -6,7 +6,7 @@
 #ifndef RV_SEAMS_H
 #define RV_SEAMS_H
 
-#include "locks.h"
+#include "io.h"
 
 #include <internal/pycore_lock.h>
 
@@ -17,10 +17,8 @@ extern int rv_group_on[RV_GROUPS];
 
 static inline int rv_is_on(enum rv_group group) { return _Py_atomic_load_int_relaxed(&rv_group_on[group]); }
 
-/* Whether a call here parks: in a fiber that can, with its group on. */
-static inline int rv_parks_for(enum rv_group group) {
-    return rv_fiber_here() != NULL && !rv_orphaned && rv_is_on(group);
-}
+/* Whether a call here parks: in a fiber that can, with its group on, and not in C code that called back (io.h). */
+static inline int rv_parks_for(enum rv_group group) { return rv_io_parks() && rv_is_on(group); }
 
 struct rv_seam {
     enum rv_group group;
@@ -49,10 +47,10 @@ int rv_queues_are_known(void);
 int rv_pipes_are_known(void);
 
 /* seams.c */
-/* Switches a group on or off, and puts it in place if need be; -1 with an exception. */
+/* Puts a group in place, and switches it on or off; -1 with an exception. */
 int rv_switch_group(int group, int on);
-/* The entries there are: 0 past the last. */
-int rv_seam_entry(int index, int *group, const char **module, const char **type, const char **name, int *in_place);
+/* The entries there are, and whether they are in place and switched on: 0 past the last. */
+int rv_seam_entry(int index, int *group, const char **module, const char **type, const char **name, int *on);
 
 /* hooks.c: has a function of the group call this in fibers, or, with NULL, what it was before. Gives a new reference to a
  * callable that is the function as it was; NULL with an exception. */

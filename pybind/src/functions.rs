@@ -62,7 +62,16 @@ pub(crate) fn run(
     }
     let fiber = entry::spawn_with(py, &main, &args)?;
     let result = fiber.call_method0(py, "join");
-    let handle = engine::handle(py)?;
+    _join_fibers(py)?;
+    result
+}
+
+/// Wait, in a plain thread, for all fibers but daemons.
+#[pyfunction]
+pub(crate) fn _join_fibers(py: Python<'_>) -> PyResult<()> {
+    let Some(handle) = engine::started() else {
+        return Ok(());
+    };
     let mut pause = LOOK.0;
     let _waits = deadlock::ThreadWaits::new();
     while handle.metrics().outstanding > options::daemons() {
@@ -73,7 +82,7 @@ pub(crate) fn run(
         }
         pause = (pause * 2).min(LOOK.1);
     }
-    result
+    Ok(())
 }
 
 /// All fibers that have started and not ended.

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{io, ptr};
 
 /// As `enum rv_group` has them.
-const GROUPS: [&str; 5] = ["threads", "queues", "pipes", "processes", "signals"];
+const GROUPS: [&str; 5] = ["thread", "queue", "pipe", "subprocess", "signal"];
 
 mod raw {
     use super::{c_char, c_int, c_ulonglong, ffi};
@@ -329,8 +329,9 @@ fn wait_descriptor(py: Python<'_>, fd: RawFd, write: bool) -> PyResult<()> {
     }
 }
 
-/// Switch a group of replacements on or off: "threads", "queues", "pipes", "processes" or "signals". For roving.patch.
+/// Switch a group of replacements on or off: "thread", "queue", "pipe", "subprocess" or "signal". For roving.patch.
 ///
+/// Off, what it replaces is in place all the same, and does what it did before.
 /// Raises ValueError for any other, and RuntimeError when the interpreter is not as roving knows it.
 #[pyfunction]
 pub(crate) fn _switch(py: Python<'_>, group: &str, on: bool) -> PyResult<()> {
@@ -347,7 +348,7 @@ pub(crate) fn _switch(py: Python<'_>, group: &str, on: bool) -> PyResult<()> {
 
 type Seam = (&'static str, String, Option<String>, String, bool);
 
-/// What is replaced in place, or could be: group, module, class or None, name, and whether it is. For roving.patch.
+/// What can be replaced in place: group, module, class or None, name, and whether it is, and switched on. For roving.patch.
 #[pyfunction]
 pub(crate) fn _seams() -> Vec<Seam> {
     let text = |string: *const c_char| {

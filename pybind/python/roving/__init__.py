@@ -9,6 +9,8 @@ A *fiber* is a function call that runs beside its caller, on any core, with a st
 ordinary code: it blocks where it waits, and other fibers run meanwhile. Thousands are cheap.
 """
 
+from roving import patch
+
 # No `__getattr__` here: with one the interpreter specialises no `roving.name`, which adds 30 ns to each.
 from roving._dump import dump
 from roving._map import map
@@ -94,6 +96,7 @@ __all__ = [
     "move_on_after",
     "no_preempt",
     "options",
+    "patch",
     "run",
     "scope",
     "select",

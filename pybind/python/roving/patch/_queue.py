@@ -7,9 +7,9 @@ __all__ = ["install", "uninstall"]
 
 def install() -> None:
     """Have fibers that wait for an item park."""
-    _switch("queues", True)
+    _switch("queue", True)
 
 
 def uninstall() -> None:
-    """Have them hold up their worker again. Those that are parked still are woken."""
-    _switch("queues", False)
+    """Have them hold up their worker again; those that are parked already are woken all the same."""
+    _switch("queue", False)

@@ -12,11 +12,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Protocol
 
 from roving._roving import _hook, _switch, blocking, current, wait_readable
 
-__all__ = ["install", "uninstall"]
+__all__ = ["install", "is_on", "uninstall"]
 
 _originals: dict[str, Callable[..., Any]] = {}
 
@@ -112,6 +113,10 @@ _PROCESSES: dict[str, Callable[..., Any]] = {
     "system": _in_pool("system"),
 }
 _SIGNALS = {name: _in_pool(name) for name in ("sigwait", "sigwaitinfo", "sigtimedwait", "pause")}
+_HOOKS: dict[str, tuple[ModuleType, dict[str, Callable[..., Any]]]] = {
+    "subprocess": (os, _PROCESSES),
+    "signal": (signal, _SIGNALS),
+}
 
 
 class _Waits(Protocol):
@@ -144,27 +149,29 @@ def _wait_popen(self: _Waits, timeout: float | None) -> int:
         raise subprocess.TimeoutExpired(self.args, timeout) from None
 
 
-def install() -> None:
-    """Have fibers that wait for processes, pipes and signals park."""
+def install(part: str) -> None:
+    """Have fibers park that wait for processes ("subprocess"), pipes ("pipe") or signals ("signal")."""
     global _popen_wait
-    for group, hooks in (("processes", _PROCESSES), ("signals", _SIGNALS)):
-        _switch(group, True)
-        module = os if group == "processes" else signal
-        for name, hook in hooks.items():
-            if hasattr(module, name) and name not in _originals:
-                _originals[name] = _hook(name, None)
-                _hook(name, hook)
-    _switch("pipes", True)
-    if _popen_wait is None:
+    _switch(part, True)
+    module, hooks = _HOOKS.get(part, (os, {}))
+    for name, hook in hooks.items():
+        if hasattr(module, name) and name not in _originals:
+            _originals[name] = _hook(name, None)
+            _hook(name, hook)
+    if part == "subprocess" and _popen_wait is None:
         _popen_wait = subprocess.Popen._wait  # type: ignore[attr-defined]
         subprocess.Popen._wait = _wait_popen  # type: ignore[attr-defined]
 
 
-def uninstall() -> None:
+def uninstall(part: str) -> None:
     """Have them hold up their workers again."""
     global _popen_wait
-    for group in ("processes", "signals", "pipes"):
-        _switch(group, False)
-    if _popen_wait is not None:
+    _switch(part, False)
+    if part == "subprocess" and _popen_wait is not None:
         subprocess.Popen._wait = _popen_wait  # type: ignore[attr-defined]
         _popen_wait = None
+
+
+def is_on() -> bool:
+    """Whether Popen's wait with a timeout is changed."""
+    return _popen_wait is not None

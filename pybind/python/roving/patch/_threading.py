@@ -14,14 +14,14 @@ from roving._roving import _native_threads, _switch
 __all__ = ["NativeThread", "install", "native_threads", "uninstall"]
 
 
-def install() -> None:
-    """Make threads that are started from now on fibers."""
-    _switch("threads", True)
+def install(*, native: bool = False) -> None:
+    """Make threads that are started from now on fibers; with `native`, only have fibers park that join one."""
+    _switch("thread", not native)
 
 
 def uninstall() -> None:
     """Make threads that are started from now on threads of the system's; those that are fibers stay so."""
-    _switch("threads", False)
+    _switch("thread", False)
 
 
 @contextmanager
