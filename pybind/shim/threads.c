@@ -68,7 +68,8 @@ static int starts_fiber(void) {
 
 static int state_of(struct handle *h) { return _Py_atomic_load_int_relaxed(&h->state); }
 
-static int is_exiting(struct handle *h) { return _Py_atomic_load_uint8(&h->thread_is_exiting.v) != 0; }
+/* Not set is also the event that threads are parked at. */
+static int is_exiting(struct handle *h) { return _Py_atomic_load_uint8(&h->thread_is_exiting.v) == _Py_LOCKED; }
 
 static int is_starting(const void *handle) { return state_of((struct handle *)handle) == STARTING; }
 

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from time import monotonic
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -137,6 +138,7 @@ def _wait_popen(self: _Waits, timeout: float | None) -> int:
         fd = os.pidfd_open(self.pid)
     except OSError:
         return _popen_wait(self, timeout)
+    end = monotonic() + timeout
     try:
         wait_readable(fd, timeout)
     except TimeoutError:
@@ -144,7 +146,8 @@ def _wait_popen(self: _Waits, timeout: float | None) -> int:
     finally:
         os.close(fd)
     try:
-        return _popen_wait(self, 0)
+        # Somebody else may be about to take the status: then there is a little to wait yet.
+        return _popen_wait(self, max(end - monotonic(), 0))
     except subprocess.TimeoutExpired:
         raise subprocess.TimeoutExpired(self.args, timeout) from None
 
