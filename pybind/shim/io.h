@@ -102,8 +102,7 @@ struct rv_epoll {
 /* Whether a call here may park: in a fiber that can wait, and not in C code that called back into Python (sqlite3, ctypes),
  * which may hold locks of its own. */
 static inline int rv_io_parks(void) {
-    struct rv_worker *w = rv_worker_here;
-    return w != NULL && w->running != NULL && !rv_orphaned && w->tstate->gilstate_counter == 1;
+    return rv_may_park() && rv_worker_here->tstate->gilstate_counter == 1;
 }
 
 /* A wait that is over when a time is, however many attempts it takes. */

@@ -53,9 +53,6 @@ static int parse(PyObject *args, PyObject *kwargs, PyTime_t *timeout) {
     return 0;
 }
 
-/* Whether a wait here parks a fiber. */
-static int parks(void) { return rv_fiber_here() != NULL && !rv_orphaned; }
-
 static int between_fibers(PyTime_t timeout, int locked) {
     if (!locked && (timeout < 0 || timeout > BETWEEN_FIBERS)) {
         PyErr_SetString(PyExc_RuntimeError,
@@ -118,7 +115,7 @@ static int byte_lock(PyMutex *m, PyTime_t timeout, int shielded) {
     if (timeout == 0) {
         return 0;
     }
-    if (parks()) {
+    if (rv_may_park()) {
         return rv_park_for_byte(&m->_bits, timeout, shielded);
     }
     return wait_natively(byte_wait_natively, m, timeout);
@@ -193,7 +190,7 @@ static int semaphore_lock(PyThread_type_lock *lock, PyTime_t timeout, int shield
     if (timeout == 0) {
         return 0;
     }
-    if (parks()) {
+    if (rv_may_park()) {
         return rv_park_for_semaphore(lock, timeout, shielded);
     }
     return wait_natively(semaphore_wait_natively, *lock, timeout);

@@ -76,6 +76,11 @@ PyObject *rv_forkpty(PyObject *module, PyObject *unused);
 
 /* Set in the child of a fork in a fiber, whose worker's runtime is gone: nothing may park there any more. */
 extern int rv_orphaned;
+/* Whether a wait here parks a fiber: not in that child, nor in another interpreter that C code of the fiber's runs, whose
+ * thread state no switch knows. */
+static inline int rv_may_park(void) {
+    return rv_fiber_here() != NULL && !rv_orphaned && PyThreadState_GetUnchecked() == rv_worker_here->tstate;
+}
 /* Sets it, in that child. */
 void rv_orphan(void);
 

@@ -34,7 +34,8 @@ static int ready(int fd, int write) {
     struct pollfd ask = {.fd = fd, .events = write ? POLLOUT : POLLIN};
     while (fd >= 0 && poll(&ask, 1, 0) == 0) {
         int flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || flags & O_NONBLOCK) {
+        /* One that is not open for this is never ready. */
+        if (flags < 0 || flags & O_NONBLOCK || (flags & O_ACCMODE) == (write ? O_RDONLY : O_WRONLY)) {
             return 0;
         }
         if (rv_wait_descriptor(fd, write) < 0) {

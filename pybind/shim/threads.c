@@ -235,7 +235,7 @@ static PyObject *join(PyObject *op, PyObject *args) {
     struct handle *h = HANDLE(op);
     PyObject *object = Py_None;
     PyTime_t timeout = -1;
-    if (rv_fiber_here() == NULL || rv_orphaned || is_exiting(h)) {
+    if (!rv_may_park() || is_exiting(h)) {
         return join_original(op, args);
     }
     if (!PyArg_ParseTuple(args, "|O:join", &object)) {
