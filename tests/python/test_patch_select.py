@@ -217,7 +217,7 @@ async def _server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def _both(number: int) -> int:
     server = await asyncio.start_server(_server, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
+    _, port = server.sockets[0].getsockname()
 
     async def client(count: int) -> int:
         reader, writer = await asyncio.open_connection("localhost", port)
