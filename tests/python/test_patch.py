@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import child
 import pytest
@@ -71,7 +72,7 @@ def test_calls_before_the_patch_end_as_they_began() -> None:
         started.wait()
         roving.patch.all()
         b.send(b"x")
-        while not any(state == "parked" for _, state, why, _ in roving._roving._dump() if why == "descriptor"):
+        while not any(why == "descriptor" for _, _, why, _ in roving._roving._dump()):
             time.sleep(0.001)
         assert roving.spawn(pow, 2, 3).join() == 8
         b.send(b"y")
@@ -148,7 +149,7 @@ def test_sleep_as_ever(patched: None) -> None:
     def sleeper() -> None:
         for duration in (0, 0.0, 0.001, Index(), True):
             if duration is not True:
-                time.sleep(duration)  # type: ignore[arg-type]
+                time.sleep(duration)
         with pytest.raises(ValueError, match="sleep length must be non-negative"):
             time.sleep(-0.1)
         with pytest.raises(ValueError, match="NaN"):
@@ -202,7 +203,7 @@ def test_callbacks_from_c_do_not_park() -> None:
 
 
 def test_fork_under_patch() -> None:
-    """The child of a plain thread uses sockets in fibers of its own; that of a fiber gets the plain functions."""
+    """The child of a plain thread uses sockets in fibers of its own; that of a fiber has plain functions."""
     child.check(
         """
         import os, socket, roving.patch, warnings
@@ -262,7 +263,7 @@ def test_waiting_takes_no_time_of_the_processor(patched: None) -> None:
     """With hundreds of fibers in all sorts of I/O."""
     pairs = [socket.socketpair() for _ in range(100)]
     server = socket.create_server(("127.0.0.1", 0))
-    fibers = [roving.spawn(a.recv, 1) for a, _ in pairs]
+    fibers: list[roving.Fiber[Any]] = [roving.spawn(a.recv, 1) for a, _ in pairs]
     fibers += [roving.spawn(time.sleep, 1000), roving.spawn(server.accept)]
     time.sleep(0.05)
     before = time.process_time()
