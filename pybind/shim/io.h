@@ -32,6 +32,7 @@ enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT
     X(SENDALL, SOCKET, IN_SOCKET_TYPE, "sendall", METH_VARARGS, rv_sock_sendall)                   \
     X(SENDTO, SOCKET, IN_SOCKET_TYPE, "sendto", METH_VARARGS, rv_sock_sendto)                      \
     X(SENDMSG, SOCKET, IN_SOCKET_TYPE, "sendmsg", METH_VARARGS, rv_sock_sendmsg)                   \
+    X(SETSOCKOPT, SOCKET, IN_SOCKET_TYPE, "setsockopt", METH_VARARGS, rv_sock_setsockopt)          \
     X(SOCK_CLOSE, SOCKET, IN_SOCKET_TYPE, "close", METH_NOARGS, rv_sock_close)                     \
     X(CLOSE_FD, SOCKET, IN_SOCKET, "close", METH_O, rv_socket_close)                               \
     X(GETADDRINFO, DNS, IN_SOCKET, "getaddrinfo", RV_VARKW, rv_getaddrinfo)                        \
@@ -153,6 +154,7 @@ PyObject *rv_sock_send(PyObject *, PyObject *);
 PyObject *rv_sock_sendall(PyObject *, PyObject *);
 PyObject *rv_sock_sendto(PyObject *, PyObject *);
 PyObject *rv_sock_sendmsg(PyObject *, PyObject *);
+PyObject *rv_sock_setsockopt(PyObject *, PyObject *);
 PyObject *rv_sock_close(PyObject *, PyObject *);
 PyObject *rv_socket_close(PyObject *, PyObject *);
 PyObject *rv_getaddrinfo(PyObject *, PyObject *, PyObject *);

@@ -139,6 +139,8 @@ void rv_sentinel_init(struct _PyInterpreterFrame *sentinel);
 int rv_worker_start(void);
 /* Deletes it. */
 void rv_worker_stop(void);
+/* sockets.c: frees what this thread, a worker that ends, has received into. */
+void rv_sock_worker_stop(void);
 /* Detaches before a sleep, attaches after it. */
 void rv_worker_detach(void);
 void rv_worker_attach(void);

@@ -30,11 +30,25 @@ int rv_socket_is_known(PyTypeObject *type) {
     return result;
 }
 
+/* Whether anybody has set SO_RCVTIMEO or SO_SNDTIMEO in this process. */
+static int system_timeouts;
+
+PyObject *rv_sock_setsockopt(PyObject *op, PyObject *args) {
+    if (PyTuple_GET_SIZE(args) >= 2 && PyLong_CheckExact(PyTuple_GET_ITEM(args, 1))) {
+        int option = PyLong_AsInt(PyTuple_GET_ITEM(args, 1));
+        PyErr_Clear();
+        if (option == SO_RCVTIMEO || option == SO_SNDTIMEO) {
+            _Py_atomic_store_int_relaxed(&system_timeouts, 1);
+        }
+    }
+    return RV_PLAIN(SETSOCKOPT)(op, args);
+}
+
 /* SO_RCVTIMEO and SO_SNDTIMEO, in nanoseconds: negative for none. They end a blocking call with EAGAIN. */
 static PyTime_t system_timeout(int fd, int write) {
     struct timeval time;
     socklen_t size = sizeof time;
-    if (getsockopt(fd, SOL_SOCKET, write ? SO_SNDTIMEO : SO_RCVTIMEO, &time, &size) < 0 ||
+    if (!_Py_atomic_load_int_relaxed(&system_timeouts) || getsockopt(fd, SOL_SOCKET, write ? SO_SNDTIMEO : SO_RCVTIMEO, &time, &size) < 0 ||
         (time.tv_sec == 0 && time.tv_usec == 0)) {
         return -1;
     }
@@ -129,6 +143,51 @@ static Py_ssize_t receive_into(struct rv_socket *s, char *buffer, Py_ssize_t siz
     }
 }
 
+/* Where a worker receives what is as a rule shorter than asked for: a bytes object of the size asked for, made and cut down
+ * at each call, costs more than a copy of what came. Nothing switches between the two. */
+#define LANDING (64 << 10)
+/* As much as that comes in bulk, and the next is received in its place. */
+#define BULK (8 << 10)
+static __thread char *landing __attribute__((tls_model("initial-exec")));
+static __thread int in_bulk __attribute__((tls_model("initial-exec")));
+
+void rv_sock_worker_stop(void) {
+    free(landing);
+    landing = NULL;
+}
+
+/* One attempt: bytes, or NULL with an exception, or without one if it would have blocked. */
+static PyObject *receive_some(int fd, Py_ssize_t size, int flags) {
+    PyObject *buffer = NULL;
+    char *into = landing;
+    if (size > LANDING || in_bulk || (into == NULL && (into = landing = malloc(LANDING)) == NULL)) {
+        buffer = PyBytes_FromStringAndSize(NULL, size);
+        if (buffer == NULL) {
+            return NULL;
+        }
+        into = PyBytes_AS_STRING(buffer);
+    }
+    ssize_t count = receive(fd, into, size, flags);
+    if (count < 0) {
+        int error = errno;
+        /* Whoever waits holds no buffer: there may be many. */
+        Py_XDECREF(buffer);
+        if (!rv_would_block(error)) {
+            errno = error;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        return NULL;
+    }
+    in_bulk = count > BULK;
+    if (buffer == NULL) {
+        return PyBytes_FromStringAndSize(into, count);
+    }
+    if (count != size) {
+        _PyBytes_Resize(&buffer, count);
+    }
+    return buffer;
+}
+
 PyObject *rv_sock_recv(PyObject *op, PyObject *args) {
     struct rv_socket *s = RV_SOCKET(op);
     Py_ssize_t size;
@@ -165,23 +224,9 @@ PyObject *rv_sock_recv(PyObject *op, PyObject *args) {
     struct rv_patience patience = rv_sock_patience(s);
     for (;;) {
         int fd = rv_sock_fd(s);
-        PyObject *buffer = PyBytes_FromStringAndSize(NULL, size);
-        if (buffer == NULL) {
-            return NULL;
-        }
-        ssize_t count = receive(fd, PyBytes_AS_STRING(buffer), size, flags);
-        if (count >= 0) {
-            if (count != size) {
-                _PyBytes_Resize(&buffer, count);
-            }
-            return buffer;
-        }
-        int error = errno;
-        /* Whoever waits holds no buffer: there may be many. */
-        Py_DECREF(buffer);
-        if (!rv_would_block(error)) {
-            errno = error;
-            return PyErr_SetFromErrno(PyExc_OSError);
+        PyObject *result = receive_some(fd, size, flags);
+        if (result != NULL || PyErr_Occurred()) {
+            return result;
         }
         if (rv_sock_wait(s, fd, 0, &patience) < 0) {
             return NULL;

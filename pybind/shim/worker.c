@@ -110,6 +110,7 @@ int rv_worker_start(void) {
 
 void rv_worker_stop(void) {
     struct rv_worker *w = this_worker;
+    rv_sock_worker_stop();
     unlist_worker(w);
 #if RV_ANCHOR
     /* Fibers still parked are abandoned: nobody runs their frames again, so nobody needs what they refer to. */

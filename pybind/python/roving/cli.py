@@ -218,7 +218,7 @@ def _program(path: str, arguments: list[str]) -> Callable[[], None]:
     sys.argv[:] = [path, *arguments]
     is_container = os.path.isdir(path) or pkgutil.get_importer(path) is not None
     if not sys.flags.safe_path or is_container:
-        folder = path if is_container else os.path.dirname(os.path.realpath(path))
+        folder = os.path.abspath(path) if is_container else os.path.dirname(os.path.realpath(path))
         # In the place of what python has put there for us.
         sys.path[: 0 if sys.flags.safe_path else 1] = [folder]
     if is_container:
