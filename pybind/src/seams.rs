@@ -141,7 +141,7 @@ unsafe extern "C" fn rv_spawn_thread(
             || Ok(PyTuple::empty(py)),
             |args| Ok::<_, PyErr>(args.cast_into::<PyTuple>()?),
         )?;
-        let kwargs = kwargs.map(|kwargs| kwargs.cast_into::<PyDict>()).transpose()?;
+        let kwargs = kwargs.map(Bound::cast_into::<PyDict>).transpose()?;
         if let Some(kwargs) = &kwargs
             && kwargs.keys().iter().any(|key| !key.is_instance_of::<PyString>())
         {
@@ -152,7 +152,14 @@ unsafe extern "C" fn rv_spawn_thread(
             let held = hold();
             waited(|waited| waited.insert(key, held));
         }
-        entry::spawn_named(py, &function, &args, kwargs.as_ref(), Some(&settings), Some(hold()))
+        entry::spawn_named(
+            py,
+            &function,
+            &args,
+            kwargs.as_ref(),
+            Some(&settings),
+            Some(hold()),
+        )
     })();
     match spawned {
         Ok(_) => 0,

@@ -1,4 +1,4 @@
-"""queue.SimpleQueue in fibers, and the other queues: in child processes, since the patch is the whole process's."""
+"""queue.SimpleQueue in fibers, and the other queues: in child processes, as the patch is the process's."""
 
 import child
 
@@ -103,7 +103,7 @@ def test_timeouts_and_bad_calls() -> None:
 
 
 def test_fibers_and_threads_take_turns() -> None:
-    """With both waiting, neither kind is starved; nothing is lost or doubled, and in the end nobody waits in vain."""
+    """With both waiting, neither kind is starved; nothing is lost or doubled; nobody waits in vain."""
     child.check(
         PATCH
         + """
@@ -118,7 +118,8 @@ def test_fibers_and_threads_take_turns() -> None:
                 q.put(base + n)
                 if n % 50 == 0:
                     time.sleep(0.001)
-        producers = [make(target=produce, args=(i * 10_000,)) for i, make in enumerate(list(kinds.values()) * 2)]
+        makes = list(kinds.values()) * 2
+        producers = [make(target=produce, args=(i * 10_000,)) for i, make in enumerate(makes)]
         for thread in consumers + producers:
             thread.start()
         for thread in producers:

@@ -1,13 +1,14 @@
-"""Processes, pipes and waits for signals under patch, in child processes: the patch is the whole process's."""
+"""Processes, pipes and waits for signals under patch, in child processes: the patch is the process's."""
 
 import child
 
-# As far in as the programs below. `beside` runs a call in a fiber of the one worker and counts how often another gets to run.
+# As far in as the programs below. `beside` calls in a fiber and counts how often another of the one worker gets
+# to run meanwhile: hardly ever if the call holds up the worker. A busy machine may do that too, but not each time.
 PATCH = """
         import os, signal, subprocess
         import roving.patch
         roving.patch.all()
-        def beside(call, *args, **kwargs):
+        def counted(call, args, kwargs):
             turns = 0
             fiber = roving.spawn(call, *args, **kwargs)
             def count():
@@ -18,8 +19,13 @@ PATCH = """
             counter = roving.spawn(count)
             result = fiber.join()
             counter.join()
-            assert turns >= 10, f"{call} held up its worker: {turns} turns"
-            return result
+            return turns, result
+        def beside(call, *args, **kwargs):
+            for attempt in range(6):
+                turns, result = counted(call, args, kwargs)
+                if turns >= 10:
+                    return result
+            raise SystemExit(f"{call} holds up its worker: {turns} turns")
 """
 
 
@@ -77,10 +83,12 @@ def test_errors_of_waits() -> None:
         PATCH
         + """
         calls = [
-            (os.waitpid, -1, 0), (os.waitpid, os.getpid(), 0), (os.waitpid, 1 << 22, 0), (os.waitpid, "x", 0),
-            (os.waitpid, 1), (os.wait,), (os.wait3, 0), (os.wait3,), (os.wait4, -1, 0), (os.waitid, os.P_ALL, 0, os.WEXITED),
-            (os.waitid, os.P_PID, 1, os.WEXITED), (os.waitid, os.P_PIDFD, 0, os.WEXITED), (os.waitid, 99, 0, os.WEXITED),
-            (os.waitpid, -1, os.WNOHANG), (os.system,), (os.system, "a\\0b"), (os.waitpid, 1 << 40, 0),
+            (os.waitpid, -1, 0), (os.waitpid, os.getpid(), 0), (os.waitpid, 1 << 22, 0),
+            (os.waitpid, "x", 0), (os.waitpid, 1), (os.waitpid, 1 << 40, 0),
+            (os.wait,), (os.wait3, 0), (os.wait3,), (os.wait4, -1, 0),
+            (os.waitid, os.P_ALL, 0, os.WEXITED), (os.waitid, os.P_PID, 1, os.WEXITED),
+            (os.waitid, os.P_PIDFD, 0, os.WEXITED), (os.waitid, 99, 0, os.WEXITED),
+            (os.waitpid, -1, os.WNOHANG), (os.system,), (os.system, "a\\0b"),
         ]
         def outcomes():
             found = []
@@ -118,12 +126,12 @@ def test_without_pidfds() -> None:
 
 
 def test_popen() -> None:
-    """run, call, check_output, communicate, wait with a timeout, poll, popen: one worker, which is never held up."""
+    """run, call, check_output, communicate, wait with a timeout, poll, popen: the worker is never held up."""
     child.check(
         PATCH
         + """
-        done = beside(subprocess.run, ["sh", "-c", "sleep 0.1; cat; echo error >&2; exit 4"], input=b"x" * 300_000,
-                      capture_output=True)
+        script = "sleep 0.1; cat; echo error >&2; exit 4"
+        done = beside(subprocess.run, ["sh", "-c", script], input=b"x" * 300_000, capture_output=True)
         assert (done.returncode, len(done.stdout), done.stderr) == (4, 300_000, b"error\\n"), done.returncode
         assert beside(subprocess.check_output, "sleep 0.1; echo out", shell=True, text=True) == "out\\n"
         assert beside(subprocess.call, ["sh", "-c", "sleep 0.1; exit 5"]) == 5
@@ -154,7 +162,8 @@ def test_popen() -> None:
             assert os.waitstatus_to_exitcode(status) == 7
         beside(reads)
         def converses():
-            process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = subprocess.Popen(["cat"], text=True, bufsize=1, **pipes)
             for n in range(20):
                 time.sleep(0.005)
                 process.stdin.write(f"{n}\\n")
@@ -191,7 +200,9 @@ def test_many_processes_at_once() -> None:
             assert not thread.is_alive()
         assert sorted(codes) == [(n, n) for n in range(30)], codes
         shared, waited = subprocess.Popen(["sh", "-c", "sleep 0.1; exit 9"]), []
-        threads = [kinds[n % 2](target=lambda n=n: waited.append(shared.wait(None if n % 3 else 30))) for n in range(12)]
+        def wait(n):
+            waited.append(shared.wait(None if n % 3 else 30))
+        threads = [kinds[n % 2](target=wait, args=(n,)) for n in range(12)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -204,7 +215,7 @@ def test_many_processes_at_once() -> None:
 
 
 def test_preexec_and_fork_in_a_fiber() -> None:
-    """preexec_fn runs in the child of a fork in a fiber; also while a neighbour holds the import lock, parked."""
+    """preexec_fn runs in the child of a fork in a fiber; also if a neighbour holds the import lock, parked."""
     child.check(
         PATCH
         + """
@@ -252,9 +263,10 @@ def test_cancelled_waits() -> None:
     child.check(
         PATCH
         + """
-        process = subprocess.Popen(["sh", "-c", "read line; exit 8"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        waits = [process.wait, lambda: process.wait(30), lambda: os.waitpid(process.pid, 0), process.stdout.read,
-                 lambda: os.waitpid(-1, 0)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(["sh", "-c", "read line; exit 8"], **pipes)
+        waits = [process.wait, lambda: process.wait(30), lambda: os.waitpid(process.pid, 0)]
+        waits += [process.stdout.read, lambda: os.waitpid(-1, 0)]
         for wait in waits:
             fiber = roving.spawn(wait)
             assert not fiber.wait(0.02)
@@ -392,7 +404,8 @@ def test_waits_for_signals() -> None:
                 call(*args)
             except Exception as error:
                 return type(error)
-        for call, args in ((signal.sigwait, (1,)), (signal.sigtimedwait, ({1}, -1)), (signal.sigwait, ({999},))):
+        bad = [(signal.sigwait, (1,)), (signal.sigtimedwait, ({1}, -1)), (signal.sigwait, ({999},))]
+        for call, args in bad:
             assert roving.spawn(wrong, call, *args).join() is wrong(call, *args) is not None
         print("ok")
         """,

@@ -35,7 +35,8 @@ def test_a_thread_is_a_fiber_and_looks_like_a_thread() -> None:
         here.wait()
         assert isinstance(seen["fiber"], roving.Fiber) and seen["fiber"].name == "spinner", seen
         assert seen["me"] is thread and seen["args"] == (1, 2)
-        assert thread.ident == seen["ident"] and thread.native_id == seen["native"] != threading.get_native_id()
+        assert thread.ident == seen["ident"]
+        assert thread.native_id == seen["native"] != threading.get_native_id()
         assert thread.is_alive() and thread in threading.enumerate() and threading.active_count() == 2
         thread.join(0.01)
         assert thread.is_alive()
@@ -241,8 +242,10 @@ def test_exceptions() -> None:
         print("ok")
         """
     )
-    assert done.returncode == 0 and done.stdout == "ok\n", done.stdout + done.stderr
-    assert done.stderr.count("Exception in thread bad:") == 1 and "from a thread" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout == "ok\n", done.stdout + done.stderr
+    assert done.stderr.count("Exception in thread bad:") == 1, done.stderr
+    assert "from a thread" in done.stderr, done.stderr
 
 
 def test_bad_calls() -> None:
@@ -418,7 +421,9 @@ def test_exit_waits_for_threads_and_not_for_daemons() -> None:
         """
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:-1] == ["main", "threading", "started late", "last", "atexit"], done.stdout
+    assert done.stdout.split("\n")[:-1] == ["main", "threading", "started late", "last", "atexit"], (
+        done.stdout
+    )
     assert done.stderr == "cleaned\n", done.stderr
 
 
@@ -438,8 +443,10 @@ def test_ctrl_c_while_threads_are_joined_at_exit() -> None:
         print("ok")
         """
     )
-    assert done.returncode == 0 and done.stdout == "ok\n", done
-    assert "KeyboardInterrupt" in done.stderr and "_shutdown" in done.stderr, done.stderr
+    assert done.returncode == 0, done
+    assert done.stdout == "ok\n", done
+    assert "KeyboardInterrupt" in done.stderr, done.stderr
+    assert "_shutdown" in done.stderr, done.stderr
 
 
 def test_interrupt_main() -> None:

@@ -41,11 +41,11 @@ def all(
     `time`: time.sleep. `socket`: the methods of sockets, and with them http, socketserver, urllib and
     whatever else uses them. `dns`: getaddrinfo, gethostbyname, gethostbyname_ex, gethostbyaddr,
     getnameinfo, on threads of the pool. `select`: select, poll and epoll, and with them selectors and
-    asyncio. `os`: read, write and their like on pipes, terminals and sockets, and close. `thread`: threads that
-    are started from now on are fibers, or, with "native", threads of the system's, for which fibers wait parked.
-    `queue`: SimpleQueue. `pipe`: files over pipes, terminals and sockets, as those of subprocess. `subprocess`:
-    waits for processes, and system. `signal`: waits for signals, on threads of the pool. Parts may be added by
-    later calls, at any time.
+    asyncio. `os`: read, write and their like on pipes, terminals and sockets, and close. `thread`: threads
+    that are started from now on are fibers, or, with "native", threads of the system's, for which fibers
+    wait parked. `queue`: SimpleQueue. `pipe`: files over pipes, terminals and sockets, as those of
+    subprocess. `subprocess`: waits for processes, and system. `signal`: waits for signals, on threads of the
+    pool. Parts may be added by later calls, at any time.
 
     Raises RuntimeError if this interpreter's functions are not as roving knows them; then nothing of that
     part is changed.

@@ -1,4 +1,7 @@
-"""queue.SimpleQueue, changed in place (`shim/simplequeue.c`): the other queues stand on locks, which need no patch."""
+"""queue.SimpleQueue, changed in place (`shim/simplequeue.c`).
+
+The other queues stand on locks, which need no patch.
+"""
 
 from roving._roving import _switch
 

@@ -1,17 +1,18 @@
 """Waits for processes and signals, and the pipes to processes.
 
-The functions of `os` and `signal` are changed in place (`shim/hooks.c`) and call what stands here, in fibers; so are
-the methods of `io.FileIO` (`shim/pipes.c`), through which pipes are read. Only the wait with a timeout of
-`subprocess.Popen` is changed in Python, in the class, so that all objects and subclasses have it.
+The functions of `os` and `signal` are changed in place (`shim/hooks.c`) and call what stands here, in
+fibers; so are the methods of `io.FileIO` (`shim/pipes.c`), through which pipes are read. Only the wait with a
+timeout of `subprocess.Popen` is changed in Python, in the class: all objects have it.
 
-A fiber that waits for one process parks on its pidfd. What has none (any child, a group, a stop) is waited for on a
-thread of the pool, which only looks: it never takes a status away, whatever becomes of the fiber.
+A fiber that waits for one process parks on its pidfd. What has none (any child, a group, a stop) is waited for
+on a thread of the pool, which only looks: it never takes a status away, whatever becomes of the fiber.
 """
 
 import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from types import ModuleType
 from typing import Any, Protocol
@@ -49,11 +50,9 @@ def _changed(kind: int, number: int, options: int) -> None:
     if kind == os.P_PIDFD and not options & _STOPS:
         wait_readable(number)
         return
-    try:
+    # Somebody else may have waited for it: the caller will be told.
+    with suppress(ChildProcessError):
         blocking(os.waitid, kind, number, options | os.WNOWAIT)
-    except ChildProcessError:
-        # Somebody else has waited for it: the caller will be told.
-        pass
 
 
 def _wait_for(pid: int, options: int) -> None:
