@@ -44,7 +44,7 @@ def test_parts_go_in_and_out() -> None:
 
 def test_names_and_objects_from_before_are_covered(patched: None) -> None:
     """A function imported before the patch, a bound method, a socket."""
-    assert roving.run(_all_at_once, workers=None) < 5
+    assert roving.spawn(_all_at_once).join() < 5
 
 
 def _all_at_once() -> float:
