@@ -2,8 +2,8 @@
 
 import child
 
-# As far in as the programs below. `beside` calls in a fiber and counts how often another of the one worker gets
-# to run meanwhile: hardly ever if the call holds up the worker. A busy machine may do that too, but not each time.
+# As far in as the programs below. `beside` calls in a fiber and counts how often another of the one worker
+# gets to run: hardly ever if the call holds up the worker. A busy machine may do that too, but not each time.
 PATCH = """
         import os, signal, subprocess
         import roving.patch
@@ -215,7 +215,7 @@ def test_many_processes_at_once() -> None:
 
 
 def test_preexec_and_fork_in_a_fiber() -> None:
-    """preexec_fn runs in the child of a fork in a fiber; also if a neighbour holds the import lock, parked."""
+    """preexec_fn runs in the child of a fork in a fiber; also if a neighbour holds the import lock."""
     child.check(
         PATCH
         + """

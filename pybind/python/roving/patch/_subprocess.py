@@ -4,8 +4,8 @@ The functions of `os` and `signal` are changed in place (`shim/hooks.c`) and cal
 fibers; so are the methods of `io.FileIO` (`shim/pipes.c`), through which pipes are read. Only the wait with a
 timeout of `subprocess.Popen` is changed in Python, in the class: all objects have it.
 
-A fiber that waits for one process parks on its pidfd. What has none (any child, a group, a stop) is waited for
-on a thread of the pool, which only looks: it never takes a status away, whatever becomes of the fiber.
+A fiber that waits for one process parks on its pidfd. What has none (any child, a group, a stop) is waited
+for on a thread of the pool, which only looks: it never takes a status away, whatever becomes of the fiber.
 """
 
 import os
