@@ -1,4 +1,4 @@
-"""Threads as fibers and plain threads on the same locks, executors, logs, and across forks, in child processes."""
+"""Fibers that are threads, and plain threads, on the same locks and executors; forks. In child processes."""
 
 import child
 
