@@ -41,17 +41,27 @@ static int is_empty(const void *queue) {
 
 static unsigned turn;
 
+/* With a GIL it is the lock. */
+#ifdef Py_GIL_DISABLED
+#define QUEUE_SECTION_BEGIN(queue)                                                                               \
+    PyCriticalSection section;                                                                                   \
+    PyCriticalSection_Begin(&section, queue);
+#define QUEUE_SECTION_END PyCriticalSection_End(&section);
+#else
+#define QUEUE_SECTION_BEGIN(queue)
+#define QUEUE_SECTION_END
+#endif
+
 /* Has what follows leave its item in the ring, though threads wait; what it finds out about threads is put right after it. */
 #define PUT(call)                                                                                                \
     struct simple_queue *q = (struct simple_queue *)self;                                                        \
     PyObject *result;                                                                                            \
     if (q->has_threads_waiting && rv_may_wait_at(self) && _Py_atomic_add_uint(&turn, 1) % 2 == 0) {              \
-        PyCriticalSection section;                                                                               \
-        PyCriticalSection_Begin(&section, self);                                                                 \
+        QUEUE_SECTION_BEGIN(self)                                                                                \
         q->has_threads_waiting = false;                                                                          \
         result = call;                                                                                           \
         q->has_threads_waiting = true;                                                                           \
-        PyCriticalSection_End(&section);                                                                         \
+        QUEUE_SECTION_END                                                                                        \
     }                                                                                                            \
     else {                                                                                                       \
         result = call;                                                                                           \
