@@ -3,19 +3,30 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 13] = [
+const SHIM: [&str; 24] = [
     "buffered.c",
     "call.c",
     "callbacks.c",
+    "calls.c",
     "check.c",
     "dump.c",
+    "files.c",
     "frame.c",
     "gil.c",
+    "hooks.c",
     "idents.c",
     "install.c",
+    "io.c",
     "locks.c",
+    "messages.c",
+    "pipes.c",
     "preempt.c",
+    "seams.c",
+    "selects.c",
+    "simplequeue.c",
+    "sockets.c",
     "switch.c",
+    "threads.c",
     "worker.c",
 ];
 

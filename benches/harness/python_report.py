@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from .measure import Row, paired_ratio
-from .report import facts_text, figure, main_table, table
+from .report import echo_table, facts_text, figure, main_table, table
 
 
 def size(count: float) -> str:
@@ -81,6 +81,9 @@ def markdown(
         )
         if any(row.bench in scaled and row.workers > 1 for row in rows):
             parts.append("## More workers against one\n\n" + scaling_table(rows, scaled, peers))
+    served = [row for row in rows if row.bench == "echo" and row.samples]
+    if served:
+        parts.append("## TCP echo, 64 connections, 100 bytes\n\n" + echo_table(served, peers))
     if memory:
         parts.append(
             "## Memory of one that is parked, three Python calls deep\n\n" + memory_table(memory, peers)

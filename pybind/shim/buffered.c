@@ -3,12 +3,13 @@
  * A buffered object keeps a lock, taken in C and keyed by thread, while it calls its raw file. With the raw file
  * parked, another fiber of that thread would be told of a "reentrant call", and one of another worker would block
  * that worker until the first is done, which may need it. So a fiber or thread that calls a method which takes that lock
- * first enters a guard of ours, in which fibers wait parked. Over a FileIO, which never parks, nothing changes.
+ * first enters a guard of ours, in which fibers wait parked. Over a FileIO nothing changes, unless pipes are patched (pipes.c):
+ * then that may park too.
  *
  * A fiber that comes back into the object it is in already (through its raw file) is let through, to CPython's own
  * error.
  */
-#include "locks.h"
+#include "seams.h"
 
 static PyTypeObject *file_io;
 /* Where a buffered object keeps its raw file. */
@@ -16,7 +17,7 @@ static Py_ssize_t raw_offset;
 
 static int is_guarded(PyObject *op) {
     PyObject *raw = *(PyObject **)((char *)op + raw_offset);
-    return raw != NULL && !Py_IS_TYPE(raw, file_io);
+    return raw != NULL && (!Py_IS_TYPE(raw, file_io) || rv_is_on(RV_PIPES));
 }
 
 /* 1 to call and leave, 0 just to call, -1 with an exception. */

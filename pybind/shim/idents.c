@@ -20,7 +20,7 @@ PyObject *rv_get_main_ident(PyObject *module, PyObject *unused) {
     return rv_orphaned ? PyLong_FromUnsignedLongLong(orphan_ident) : rv_originals.main_ident(module, unused);
 }
 
-/* With the fiber that asks under its own ident, and without the anchors, which are no threads. */
+/* With the fiber that asks under its own ident instead of its worker's, and without the anchors, which are no threads. */
 PyObject *rv_current_frames(PyObject *module, PyObject *unused) {
     PyObject *frames = rv_originals.current_frames(module, unused);
     struct rv_fiber *f = rv_fiber_here();
@@ -29,11 +29,14 @@ PyObject *rv_current_frames(PyObject *module, PyObject *unused) {
     }
     PyObject *anchors = PyLong_FromLong(0);
     PyObject *ident = PyLong_FromUnsignedLongLong(rv_ident());
+    PyObject *thread = PyLong_FromUnsignedLongLong(rv_thread_ident());
     PyObject *frame = (PyObject *)PyThreadState_GetFrame(PyThreadState_Get());
-    int failed = anchors == NULL || ident == NULL || PyDict_Pop(frames, anchors, NULL) < 0 ||
-                 (f != NULL && frame != NULL && PyDict_SetItem(frames, ident, frame) < 0);
+    int failed = anchors == NULL || ident == NULL || thread == NULL || PyDict_Pop(frames, anchors, NULL) < 0 ||
+                 (f != NULL && frame != NULL &&
+                  (PyDict_Pop(frames, thread, NULL) < 0 || PyDict_SetItem(frames, ident, frame) < 0));
     Py_XDECREF(anchors);
     Py_XDECREF(ident);
+    Py_XDECREF(thread);
     Py_XDECREF(frame);
     if (failed) {
         Py_CLEAR(frames);

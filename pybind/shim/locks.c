@@ -53,13 +53,11 @@ static int parse(PyObject *args, PyObject *kwargs, PyTime_t *timeout) {
     return 0;
 }
 
-/* Whether a wait here parks a fiber. */
-static int parks(void) { return rv_place() == RV_PLACE_FIBER; }
-
-/* Waits on a worker that cannot park: between two fibers, in a callback, or as the only thread in the child of a fork. */
+/* Waits on a worker that cannot park: between two fibers, in a callback, as the only thread in the child of a fork, or in
+ * another interpreter. */
 static int wait_natively(int (*wait)(void *lock, PyTime_t timeout), void *lock, PyTime_t timeout) {
     int place = rv_place();
-    if (place == RV_PLACE_ORPHAN) {
+    if (place == RV_PLACE_ORPHAN || place == RV_PLACE_THREAD) {
         return wait(lock, timeout);
     }
     int bounded = timeout < 0 || timeout > PATIENCE;
@@ -115,7 +113,7 @@ static int byte_lock(PyMutex *m, PyTime_t timeout, int shielded) {
     if (timeout == 0) {
         return 0;
     }
-    if (parks()) {
+    if (rv_may_park()) {
         return rv_park_for_byte(&m->_bits, timeout, shielded);
     }
     return wait_natively(byte_wait_natively, m, timeout);
@@ -190,7 +188,7 @@ static int semaphore_lock(PyThread_type_lock *lock, PyTime_t timeout, int shield
     if (timeout == 0) {
         return 0;
     }
-    if (parks()) {
+    if (rv_may_park()) {
         return rv_park_for_semaphore(lock, timeout, shielded);
     }
     return wait_natively(semaphore_wait_natively, *lock, timeout);

@@ -80,6 +80,8 @@ PyObject *rv_forkpty(PyObject *module, PyObject *unused);
 
 /* Set in the child of a fork in a fiber, whose worker's runtime is gone: nothing may park there any more. */
 extern int rv_orphaned;
+/* Whether a wait here parks a fiber. */
+static inline int rv_may_park(void) { return rv_place() == RV_PLACE_FIBER; }
 /* Sets it, in that child. */
 void rv_orphan(void);
 

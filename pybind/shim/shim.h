@@ -90,6 +90,8 @@ struct rv_fiber {
     int no_preempt;
     /* How many callbacks of C code it is in that do not say so: see callbacks.c. */
     int callbacks;
+    /* How many marks say that threads it starts are to be threads of the system's. */
+    int native_threads;
     struct rv_saved saved;
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
@@ -141,6 +143,8 @@ void rv_sentinel_init(struct _PyInterpreterFrame *sentinel);
 int rv_worker_start(void);
 /* Deletes it. */
 void rv_worker_stop(void);
+/* sockets.c: frees what this thread, a worker that ends, has received into. */
+void rv_sock_worker_stop(void);
 /* Detaches before a sleep, attaches after it. */
 void rv_worker_detach(void);
 void rv_worker_attach(void);
@@ -212,7 +216,7 @@ int rv_needs_gil(PyObject *module);
 
 /* Where the caller is. */
 enum rv_place {
-    RV_PLACE_THREAD = 0, /* on a thread that is no worker */
+    RV_PLACE_THREAD = 0, /* on a thread that is no worker, or one to the interpreter that runs */
     RV_PLACE_FIBER = 1,
     RV_PLACE_BETWEEN = 2, /* on a worker, between two fibers */
     RV_PLACE_ORPHAN = 3, /* in a fiber, in the child of a fork in one */

@@ -30,6 +30,10 @@ int rv_place(void) {
     if (rv_orphaned) {
         return RV_PLACE_ORPHAN;
     }
+    if (PyThreadState_GetUnchecked() != w->tstate) {
+        /* C code of the fiber's runs another interpreter, whose thread state no switch knows. */
+        return RV_PLACE_THREAD;
+    }
     return rv_in_callback(w->running) && !RV_FAULTY(RV_FAULT_CALLBACKS) ? RV_PLACE_CALLBACK : RV_PLACE_FIBER;
 }
 
@@ -125,6 +129,7 @@ int rv_worker_start(void) {
 
 void rv_worker_stop(void) {
     struct rv_worker *w = this_worker;
+    rv_sock_worker_stop();
     unlist_worker(w);
 #if RV_ANCHOR
     /* Fibers still parked are abandoned: nobody runs their frames again, so nobody needs what they refer to. */

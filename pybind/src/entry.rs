@@ -3,6 +3,7 @@
 
 use crate::errors::RovingInternalError;
 use crate::fiber::{self, Fiber};
+use crate::held::Held;
 use crate::options::Settings;
 use crate::wait;
 use pyo3::exceptions::PyTypeError;
@@ -91,7 +92,7 @@ unsafe extern "C" fn spawn(
             return Err(PyTypeError::new_err("spawn takes a callable and its arguments"));
         }
         // SAFETY: CPython passes `count` arguments, and behind them one for each of the `names`.
-        unsafe { fiber::spawn(py, args, count, names, None) }.map(Py::into_ptr)
+        unsafe { fiber::spawn(py, args, count, names, None, None) }.map(Py::into_ptr)
     })
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn spawn_with(
         .collect();
     let count = all.len() as ffi::Py_ssize_t;
     // SAFETY: the tuple keeps the arguments alive; there are no names.
-    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut(), None) }
+    unsafe { fiber::spawn(py, all.as_ptr(), count, ptr::null_mut(), None, None) }
 }
 
 /// Starts a fiber from Rust, with arguments by name too.
@@ -132,6 +133,7 @@ pub(crate) fn spawn_named(
     args: &Bound<'_, pyo3::types::PyTuple>,
     kwargs: Option<&Bound<'_, pyo3::types::PyDict>>,
     options: Option<&Settings>,
+    thread: Option<Held>,
 ) -> PyResult<Py<Fiber>> {
     let mut all: Vec<_> = std::iter::once(function.clone()).chain(args.iter()).collect();
     let count = all.len() as ffi::Py_ssize_t;
@@ -145,5 +147,5 @@ pub(crate) fn spawn_named(
     let names = tuple.as_ref().map_or(ptr::null_mut(), Bound::as_ptr);
     let pointers: Vec<_> = all.iter().map(Bound::as_ptr).collect();
     // SAFETY: `all` keeps the arguments alive, and the tuple of names, which is not dropped yet, has one for each of the last.
-    unsafe { fiber::spawn(py, pointers.as_ptr(), count, names, options) }
+    unsafe { fiber::spawn(py, pointers.as_ptr(), count, names, options, thread) }
 }

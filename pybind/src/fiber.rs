@@ -11,7 +11,7 @@ use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
 use crate::options::Settings;
 use crate::wait::{self, Why};
-use crate::{deadlock, engine, fork, gil, shim, timeout};
+use crate::{deadlock, engine, fork, gil, seams, shim, timeout};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -38,9 +38,11 @@ struct Call {
     names: Option<Held>,
     /// A copy of the spawner's context; `None` for an empty one.
     context: Option<Held>,
+    /// The handle of the thread that the fiber stands for, if it stands for one.
+    thread: Option<Held>,
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     /// Not ended, or abandoned in the middle.
     Missing,
     Returned(Held),
@@ -94,6 +96,9 @@ impl Task {
         let args = call.args.as_ref().map_or(std::ptr::null_mut(), Held::as_ptr);
         let names = call.names.as_ref().map_or(std::ptr::null_mut(), Held::as_ptr);
         let context = call.context.map_or(std::ptr::null_mut(), Held::into_ptr);
+        if let Some(thread) = &call.thread {
+            seams::begins(thread);
+        }
         // SAFETY: this is the fiber's stack, attached; `call` and `self` keep all of them alive.
         let result = unsafe { shim::call(record, object, call.function.as_ptr(), args, names, context) };
         if fork::is_orphan() {
@@ -102,8 +107,12 @@ impl Task {
         let outcome = match result {
             // SAFETY: attached, and the call gives us its result.
             Ok(value) => unsafe { Held::from_owned(value) }.map_or(Outcome::Missing, Outcome::Returned),
+            Err(error) if call.thread.is_some() => seams::raised(&call.function, error),
             Err(error) => Fiber::failed(error),
         };
+        if call.thread.is_some() {
+            seams::returns();
+        }
         // SAFETY: the right to run it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: attached.
@@ -114,6 +123,9 @@ impl Task {
         }
         // SAFETY: this is the fiber's stack, attached; the reference is given away, and `self` forgotten.
         unsafe { shim::finish(record, std::mem::ManuallyDrop::new(self).0.as_ptr()) };
+        if let Some(thread) = call.thread {
+            seams::ended(thread);
+        }
     }
 }
 
@@ -132,7 +144,11 @@ impl Drop for Task {
         // SAFETY: the right to refuse it is ours, and its end is not published yet.
         unsafe { *fiber.outcome.get() = outcome };
         // SAFETY: as above.
-        drop(unsafe { &mut *fiber.call.get() }.take());
+        let mut call = unsafe { &mut *fiber.call.get() }.take();
+        if let Some(thread) = call.as_mut().and_then(|call| call.thread.take()) {
+            seams::refused(thread);
+        }
+        drop(call);
     }
 }
 
@@ -443,6 +459,7 @@ pub(crate) unsafe fn spawn(
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
     options: Option<&Settings>,
+    thread: Option<Held>,
 ) -> PyResult<Py<Fiber>> {
     // SAFETY: there is at least one, by the caller's promise.
     let function = unsafe { *args };
@@ -453,7 +470,11 @@ pub(crate) unsafe fn spawn(
     }
     let handle = engine::handle(py)?;
     gil::check(py)?;
-    let context = shim::context_copy(py)?;
+    // A thread brings its own, or begins with an empty one.
+    let context = match thread {
+        None => shim::context_copy(py)?,
+        Some(_) => None,
+    };
     // SAFETY: at most one past the arguments, of which there is at least one.
     let rest = unsafe { args.add(1) };
     // SAFETY: by the caller's promise.
@@ -470,6 +491,7 @@ pub(crate) unsafe fn spawn(
             args: rest,
             names,
             context,
+            thread,
         })),
         outcome: UnsafeCell::new(Outcome::Missing),
     };

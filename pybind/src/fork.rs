@@ -10,7 +10,7 @@
 //! run are at a safe point, those that are detached sleep. What threads that never attach may hold (the monitor) is
 //! made anew, see `engine::forget`.
 
-use crate::{deadlock, engine, guards, locks, shim};
+use crate::{deadlock, engine, guards, locks, seams, shim};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -49,6 +49,7 @@ extern "C" fn in_child() {
     deadlock::forget();
     locks::forget_waiters();
     guards::forget();
+    seams::forget();
     if shim::is_worker() {
         shim::set_orphaned();
     }

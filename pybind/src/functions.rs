@@ -97,6 +97,15 @@ pub(crate) fn run(
     fiber.call_method0(py, "join")
 }
 
+/// Wait, in a plain thread, for all fibers but daemons.
+#[pyfunction]
+pub(crate) fn _join_fibers(py: Python<'_>) -> PyResult<()> {
+    match engine::started() {
+        Some(handle) => wait::join_all(py, handle, false),
+        None => Ok(()),
+    }
+}
+
 /// All fibers that have started and not ended, as a list in no order.
 ///
 /// Those that have not started yet are not listed, since a list of them would cost every spawn: `stats()["fibers"]` counts

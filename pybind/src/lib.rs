@@ -19,10 +19,12 @@ mod gil;
 mod guards;
 mod held;
 mod hooks;
+mod io;
 mod locks;
 mod options;
 mod preempt;
 mod scope;
+mod seams;
 mod shim;
 mod sync;
 mod timeout;
@@ -64,6 +66,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(blocking::wait_writable, module)?)?;
     module.add_function(wrap_pyfunction!(config::configure, module)?)?;
     module.add_function(wrap_pyfunction!(functions::_dump, module)?)?;
+    module.add_function(wrap_pyfunction!(functions::_join_fibers, module)?)?;
     module.add_function(wrap_pyfunction!(functions::fibers, module)?)?;
     module.add_function(wrap_pyfunction!(options::options, module)?)?;
     module.add_function(wrap_pyfunction!(channel::select::select, module)?)?;
@@ -79,6 +82,9 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(functions::stats, module)?)?;
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
+    seams::add_to(module)?;
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
+    module.add_function(wrap_pyfunction!(io::_patch, module)?)?;
+    module.add_function(wrap_pyfunction!(io::_patches, module)?)?;
     Ok(())
 }

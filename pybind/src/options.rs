@@ -19,6 +19,17 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// A thread's. A larger stack than there is becomes the largest.
+    pub(crate) fn thread(name: Option<String>, stack_size: usize, daemon: bool) -> Self {
+        Self {
+            name,
+            stack_size: (stack_size != 0).then(|| stack_size.min(*STACKS.end())),
+            daemon,
+            spread: false,
+            background: false,
+        }
+    }
+
     pub(crate) fn apply<'a>(&self, mut builder: FiberBuilder<'a>) -> FiberBuilder<'a> {
         if let Some(name) = &self.name {
             builder = builder.name(name.as_str());
@@ -109,6 +120,6 @@ impl Options {
         args: &Bound<'_, PyTuple>,
         kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<Fiber>> {
-        entry::spawn_named(function.py(), function, args, kwargs, Some(&self.0))
+        entry::spawn_named(function.py(), function, args, kwargs, Some(&self.0), None)
     }
 }

@@ -80,6 +80,14 @@ mod raw {
         pub(super) fn rv_dump(list: *mut PyObject, stacks: c_int) -> c_int;
         pub(super) fn rv_context_copy(copy: *mut *mut PyObject) -> c_int;
         pub(super) fn rv_install() -> c_int;
+        pub(super) fn rv_io_patch(group: c_int, on: c_int) -> c_int;
+        pub(super) fn rv_io_entry(
+            index: c_int,
+            group: *mut c_int,
+            place: *mut *const c_char,
+            name: *mut *const c_char,
+            on: *mut c_int,
+        ) -> c_int;
         pub(super) static rv_orphaned: c_int;
         pub(super) fn rv_orphan();
         pub(super) fn rv_nudge_import_lock();
@@ -520,4 +528,31 @@ pub(crate) fn worker_calls<'py>(
     // SAFETY: attached; null with an exception set, or an owned reference.
     let list = unsafe { Bound::from_owned_ptr_or_err(py, list) }?;
     Ok(list.cast_into()?)
+}
+
+/// Puts the replacements of a group of `shim/io.h` in place, or takes them out.
+pub(crate) fn patch(py: Python<'_>, group: c_int, on: bool) -> PyResult<()> {
+    // SAFETY: attached, with no exception set.
+    if unsafe { raw::rv_io_patch(group, c_int::from(on)) } == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(py))
+    }
+}
+
+/// The replacement of that index: its group, module or type, name, and whether it is in place.
+pub(crate) fn patched(index: usize) -> Option<(usize, String, String, bool)> {
+    let (mut group, mut on) = (0, 0);
+    let (mut place, mut name) = (std::ptr::null(), std::ptr::null());
+    let index = c_int::try_from(index).ok()?;
+    // SAFETY: all four may be written.
+    let found = unsafe { raw::rv_io_entry(index, &mut group, &mut place, &mut name, &mut on) };
+    if found == 0 {
+        return None;
+    }
+    let text = |pointer: *const c_char| {
+        // SAFETY: static text, set where there is an entry.
+        unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+    };
+    Some((usize::try_from(group).ok()?, text(place), text(name), on != 0))
 }

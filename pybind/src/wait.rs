@@ -218,11 +218,14 @@ pub(crate) enum Why {
     Descriptor,
     /// One of CPython's: a thread that is none of ours may let go of it.
     ForeignLock,
+    /// As with a lock, a thread that is none of ours may end them.
+    Thread,
+    Queue,
 }
 
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
-        const TEXTS: [&str; 14] = [
+        const TEXTS: [&str; 16] = [
             "",
             "sleep",
             "join",
@@ -237,6 +240,8 @@ impl Why {
             "blocking",
             "descriptor",
             "lock",
+            "thread",
+            "queue",
         ];
         TEXTS[usize::from(code)]
     }
@@ -245,7 +250,13 @@ impl Why {
     fn is_ours(self) -> bool {
         !matches!(
             self,
-            Why::Nothing | Why::Sleep | Why::Blocking | Why::Descriptor | Why::ForeignLock
+            Why::Nothing
+                | Why::Sleep
+                | Why::Blocking
+                | Why::Descriptor
+                | Why::ForeignLock
+                | Why::Thread
+                | Why::Queue
         )
     }
 }

@@ -24,7 +24,8 @@ pub use fiber::{
 pub use reactor::is_cancelled;
 #[cfg(not(loom))]
 pub use reactor::{
-    Closing, FdReady, PollFd, Signals, closing, wait_fd, wait_fds, wait_readable, wait_writable,
+    Closing, FdReady, PollFd, Signals, closing, closing_range, wait_fd, wait_fds, wait_readable,
+    wait_refused, wait_writable,
 };
 #[cfg(all(feature = "hyper", not(loom)))]
 pub use runtime::hyper;

@@ -38,6 +38,8 @@ raises; Closed and WouldBlock come from channels; Deadlock when nobody can ever 
 RovingInternalError is a bug of roving's.
 """
 
+from roving import patch
+
 # No `__getattr__` here: with one the interpreter specialises no `roving.name`, which adds 30 ns to each.
 from roving import futures
 from roving._dump import dump
@@ -125,6 +127,7 @@ __all__ = [
     "move_on_after",
     "no_preempt",
     "options",
+    "patch",
     "run",
     "scope",
     "select",

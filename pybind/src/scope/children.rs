@@ -265,7 +265,7 @@ impl Scope {
         if !lock(&this.family).open {
             return Err(not_open());
         }
-        let fiber = entry::spawn_named(py, &child, args, kwargs, None)?;
+        let fiber = entry::spawn_named(py, &child, args, kwargs, None, None)?;
         let (open, cancelled) = {
             let mut family = lock(&this.family);
             if family.open {

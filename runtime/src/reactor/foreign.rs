@@ -14,6 +14,7 @@ use crate::fiber::wait_list::WaitNode;
 use crate::fiber::{deadline_after, yield_now};
 use crate::loom::sync::Arc;
 use std::io;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -210,6 +211,15 @@ pub fn wait_fds(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<usi
 pub fn closing(fd: RawFd) -> Closing {
     table::closing(fd);
     Closing(fd)
+}
+
+/// As [`closing`], for all descriptors of a range that anybody waits, or has waited, for.
+///
+/// ```
+/// drop(roving_runtime::closing_range(1_000..2_000));
+/// ```
+pub fn closing_range(range: Range<RawFd>) -> Vec<Closing> {
+    table::within(&range).into_iter().map(closing).collect()
 }
 
 /// A descriptor that is being closed: see [`closing`]. Whoever begins to wait for the number meanwhile waits for

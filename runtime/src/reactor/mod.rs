@@ -17,6 +17,8 @@ mod fork;
 mod readiness;
 #[cfg(not(loom))]
 mod record;
+#[cfg(not(loom))]
+mod refused;
 mod seat;
 #[cfg(not(loom))]
 mod selector;
@@ -39,8 +41,12 @@ mod test;
 pub(crate) use driver::PollDriver;
 pub use error::is_cancelled;
 #[cfg(not(loom))]
-pub use foreign::{Closing, FdReady, PollFd, closing, wait_fd, wait_fds, wait_readable, wait_writable};
+pub use foreign::{
+    Closing, FdReady, PollFd, closing, closing_range, wait_fd, wait_fds, wait_readable, wait_writable,
+};
 pub(crate) use readiness::Direction;
+#[cfg(not(loom))]
+pub use refused::wait_refused;
 #[cfg(not(loom))]
 pub use signal::Signals;
 #[cfg(not(loom))]

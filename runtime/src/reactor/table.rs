@@ -12,6 +12,7 @@ use crate::loom::sync::atomic::{AtomicU32, Ordering};
 use crate::loom::sync::{Arc, Mutex, OnceLock};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::os::fd::RawFd;
 
 const SHARDS: usize = 64;
@@ -139,6 +140,26 @@ pub(super) fn check_in(record: &Arc<Record>) {
         }
     }
     finish(&mut wakes);
+}
+
+/// Ends a use, and leaves the record where it is, with its registration, for the next who waits: until the descriptor is
+/// closed, or the number turns out to stand for another file.
+pub(super) fn let_linger(record: &Arc<Record>) {
+    let mut shard = table().shard(record.fd()).lock();
+    if let Some(Slot::Open(entry)) = shard.get_mut(&record.fd())
+        && Arc::ptr_eq(&entry.record, record)
+    {
+        entry.users -= 1;
+    }
+}
+
+/// The descriptors of a range that have records.
+pub(super) fn within(range: &Range<RawFd>) -> Vec<RawFd> {
+    let mut found = Vec::new();
+    for shard in &table().shards {
+        found.extend(shard.lock().keys().copied().filter(|fd| range.contains(fd)));
+    }
+    found
 }
 
 /// Ends a record: all who wait for it, now or later, learn that it is closed. Says whether this call ended it.
