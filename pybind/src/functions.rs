@@ -180,6 +180,7 @@ pub(crate) fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         blocking,
         ..
     } = handle.metrics();
+    let workers: Vec<_> = workers.into_iter().filter(|worker| !worker.vacant).collect();
     stats.set_item("workers", workers.len())?;
     stats.set_item("sleeping", sleeping)?;
     stats.set_item("fibers", outstanding)?;

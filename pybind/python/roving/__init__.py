@@ -28,6 +28,8 @@ Many calls, and calls that block
     blocking                       on a thread made for it
     wait_readable, wait_writable   until a descriptor is ready
     futures.FiberExecutor          for what takes a concurrent.futures.Executor
+Code that knows nothing of fibers
+    patch                          its blocking calls park the fiber; so do those of `roving run program.py`
 The runtime
     configure, stats               how it works; how it does
     excepthook                     is told of failures that nobody took

@@ -43,6 +43,8 @@ pub struct WorkerMetrics {
     pub blocked: bool,
     /// Whether it is a spare that no longer starts fibers, or has ended.
     pub resting: bool,
+    /// Whether it was a spare and has ended: a place for the next.
+    pub vacant: bool,
     /// The fiber it runs.
     pub running: Option<u64>,
 }
@@ -144,6 +146,7 @@ impl Handle {
                 stuck: remote.stuck.load(Ordering::Relaxed),
                 blocked: remote.blocked.load(Ordering::Relaxed),
                 resting: remote.role.get() != Role::Active,
+                vacant: remote.role.get() == Role::Vacant,
                 running: Some(remote.running.load(Ordering::Relaxed)).filter(|&id| id != 0),
             }
         });

@@ -415,9 +415,9 @@ impl Hub {
         self.threads.load(Ordering::Relaxed)
     }
 
-    /// How many workers sleep.
+    /// How many workers sleep, spares that rest among them.
     pub(crate) fn sleeping(&self) -> usize {
-        self.idle.sleeping()
+        self.idle.sleeping() + self.idle.resting()
     }
 
     /// Whether this worker sleeps.
