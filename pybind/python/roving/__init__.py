@@ -40,10 +40,8 @@ raises; Closed and WouldBlock come from channels; Deadlock when nobody can ever 
 RovingInternalError is a bug of roving's.
 """
 
-from roving import patch
-
 # No `__getattr__` here: with one the interpreter specialises no `roving.name`, which adds 30 ns to each.
-from roving import futures
+from roving import futures, patch
 from roving._dump import dump
 from roving._map import map
 from roving._roving import (
