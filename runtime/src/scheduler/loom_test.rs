@@ -4,6 +4,7 @@ use super::fresh::Fresh;
 use super::hub::Amount;
 use super::idle::Idle;
 use super::inbox::Inbox;
+use super::quiet::Watchers;
 use super::ready::ReadyQueue;
 use super::work::Work;
 use crate::fiber::options::FiberOptions;
@@ -376,5 +377,74 @@ fn loom_inbox_delivers_all_in_order() {
         let at = |id| order.iter().position(|&other| other == id).unwrap();
         assert!(at(ids[0]) < at(ids[1]), "one producer's fibers stay in order");
         assert!(order.contains(&ids[2]));
+    });
+}
+
+/// A worker with two items to do, which falls asleep in between or not, and one that watches for its sleep.
+#[test]
+fn loom_a_quiet_moment_is_not_missed() {
+    struct Watched {
+        idle: Idle,
+        injector: Injector<()>,
+        watchers: Watchers,
+        driver: Notify,
+        left: AtomicUsize,
+    }
+    let sleep = |model: &Watched| {
+        model.idle.fall_asleep(0, false);
+        let found = !model.injector.is_empty();
+        if !found {
+            model.watchers.tell();
+            if model.left.load(Ordering::Acquire) != 0 {
+                model.driver.wait();
+            }
+        }
+        found.then(|| model.idle.awake(0));
+        found || model.left.load(Ordering::Acquire) != 0
+    };
+    loom::model(move || {
+        let model = Arc::new(Watched {
+            idle: Idle::new(1),
+            injector: Injector::new(),
+            watchers: Watchers::new(),
+            driver: Notify::new(),
+            left: AtomicUsize::new(2),
+        });
+        let worker = thread::spawn({
+            let model = model.clone();
+            move || loop {
+                while crate::scheduler::steal(|| model.injector.steal()).is_some() {
+                    // Whoever finds it asleep and nothing queued after this finds nothing left.
+                    model.left.fetch_sub(1, Ordering::Release);
+                }
+                if !sleep(&model) {
+                    return;
+                }
+                model.idle.awake(0);
+            }
+        });
+        let producer = thread::spawn({
+            let model = model.clone();
+            move || {
+                for _ in 0..2 {
+                    model.injector.push(());
+                    if model.idle.notify_one(Amount::Plenty).is_some() {
+                        model.driver.notify();
+                    }
+                }
+            }
+        });
+        model.watchers.join();
+        let mut seen = None;
+        // Waits for ever, which the model reports, if the last sleep is not told.
+        while model.watchers.wait(&mut seen, None) {
+            let quiet = model.idle.while_asleep(1, || model.injector.is_empty());
+            if quiet && model.left.load(Ordering::Acquire) == 0 {
+                break;
+            }
+        }
+        model.watchers.leave();
+        producer.join().unwrap();
+        worker.join().unwrap();
     });
 }
