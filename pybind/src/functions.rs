@@ -2,7 +2,7 @@
 
 use crate::fiber::Fiber;
 use crate::wait::{self, Place};
-use crate::{deadlock, engine, entry, options, shim, timeout};
+use crate::{deadlock, engine, entry, options, shim, testing, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -66,7 +66,9 @@ pub(crate) fn run(
     let mut pause = LOOK.0;
     let _waits = deadlock::ThreadWaits::new();
     while handle.metrics().outstanding > options::daemons() {
+        let noted = testing::wait_of_run();
         py.detach(|| std::thread::sleep(pause));
+        drop(noted);
         py.check_signals()?;
         if pause == LOOK.1 {
             deadlock::look(py)?;

@@ -1,5 +1,6 @@
 //! What a worker does around sleep and around every switch. `README.md` argues why it is safe.
 
+use crate::engine::Process;
 use crate::shim::{self, RvFiber};
 use roving_runtime::{FiberView, Hooks};
 
@@ -8,9 +9,10 @@ use roving_runtime::{FiberView, Hooks};
 /// fiber uses 2.0 to 2.4 KiB of its C stack, 0.7 KiB here, and all of that is in one page.
 pub(crate) const ROOM: usize = (16 << 10) + (1 << 10);
 
-/// The hooks of the one runtime there is.
-#[derive(Debug)]
-pub(crate) struct PythonHooks;
+/// The hooks of a process's runtime.
+pub(crate) struct PythonHooks {
+    pub(crate) process: &'static Process,
+}
 
 fn record(fiber: FiberView<'_>) -> *mut RvFiber {
     fiber.word().cast()
@@ -26,11 +28,11 @@ impl Hooks for PythonHooks {
 
     fn worker_start(&self, worker: usize) {
         shim::worker_start();
-        crate::engine::worker_started(worker);
+        self.process.worker_started(worker);
     }
 
     fn worker_stop(&self, worker: usize) {
-        crate::engine::worker_stopped(worker);
+        self.process.worker_stopped(worker);
         shim::worker_stop();
     }
 
@@ -77,11 +79,11 @@ impl Hooks for PythonHooks {
     fn is_blocked(&self, worker: usize) -> Option<bool> {
         // A collection holds everybody up: a spare would be one more to hold up. A worker that waits for the GIL looks
         // like one in a blocking call, and a spare would wait as well. For the rest, ask the system.
-        (shim::gil_enabled() || crate::engine::is_suspended(worker)).then_some(false)
+        (shim::gil_enabled() || self.process.is_suspended(worker)).then_some(false)
     }
 
     fn overdue(&self, worker: usize, turn: u64) {
-        crate::engine::ask_to_give_way(worker, turn);
+        self.process.ask_to_give_way(worker, turn);
     }
 
     fn monitor_stop(&self) {

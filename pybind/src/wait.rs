@@ -9,7 +9,7 @@
 //! Locks of queues are only ever held attached, for some tens of nanoseconds, with no call into Python and no park under
 //! them: so no one who stops the world waits for a holder, and the collector finds what they guard at rest.
 
-use crate::{cancel, deadlock, fork, shim};
+use crate::{cancel, clock, deadlock, fork, shim, testing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use roving_runtime::JoinHandle;
@@ -75,7 +75,10 @@ impl Who {
     pub(crate) fn interrupt(&self) {
         match self {
             Who::Fiber(fiber) => fiber.cancel(),
-            Who::Thread(thread) => thread.unpark(),
+            Who::Thread(thread) => {
+                testing::disturb(thread);
+                thread.unpark();
+            }
         }
     }
 }
@@ -116,6 +119,11 @@ impl Waiter {
             .is_ok()
     }
 
+    /// Whether nobody waits for it to be chosen any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.word.load(Ordering::Acquire) != WAITING
+    }
+
     /// What its chooser said.
     #[inline]
     pub(crate) fn chosen(&self) -> Option<u32> {
@@ -127,6 +135,7 @@ impl Waiter {
     #[inline]
     pub(crate) fn wake(&self) {
         self.who.wake();
+        testing::may_switch();
     }
 
     /// Parks once.
@@ -135,7 +144,7 @@ impl Waiter {
         if self.chosen().is_some() {
             return Step::Done;
         }
-        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = until.map(|at| at.saturating_duration_since(clock::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Step::TimedOut;
         }
@@ -167,13 +176,22 @@ impl Waiter {
         deadline: Option<Instant>,
         what: Why,
     ) -> PyResult<bool> {
-        block(py, deadline, what, |until| self.park(until))
+        block(py, deadline, what, Target::Waiter(self), |until| self.park(until))
     }
 
     /// Waits until it is chosen, whatever else may come.
     pub(crate) fn wait_regardless(self: &Arc<Self>, py: Python<'_>, what: Why) -> PyResult<()> {
-        block_regardless(py, what, |until| self.park(until))
+        block_regardless(py, what, Target::Waiter(self), |until| self.park(until))
     }
+}
+
+/// What ends a wait. Of a plain thread it is asked whether it has: see `testing`.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    Waiter(&'a Arc<Waiter>),
+    Fiber(&'a JoinHandle<()>),
+    /// Something that nobody here knows of.
+    Outside,
 }
 
 /// How a park ended.
@@ -207,11 +225,13 @@ pub(crate) enum Why {
     Descriptor,
     /// One of CPython's: a thread that is none of ours may let go of it.
     ForeignLock,
+    /// That all others have parked.
+    Quiet,
 }
 
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
-        const TEXTS: [&str; 14] = [
+        const TEXTS: [&str; 15] = [
             "",
             "sleep",
             "join",
@@ -226,6 +246,7 @@ impl Why {
             "blocking",
             "descriptor",
             "lock",
+            "wait_all_parked",
         ];
         TEXTS[usize::from(code)]
     }
@@ -234,7 +255,7 @@ impl Why {
     fn is_ours(self) -> bool {
         !matches!(
             self,
-            Why::Nothing | Why::Sleep | Why::Blocking | Why::Descriptor | Why::ForeignLock
+            Why::Nothing | Why::Sleep | Why::Blocking | Why::Descriptor | Why::ForeignLock | Why::Quiet
         )
     }
 }
@@ -246,6 +267,7 @@ pub(crate) fn block(
     py: Python<'_>,
     deadline: Option<Instant>,
     what: Why,
+    target: Target<'_>,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<bool> {
     let place = place()?;
@@ -254,14 +276,14 @@ pub(crate) fn block(
         let until = cancel::earlier(deadline, limit);
         let step = match place {
             Place::Fiber => park_fiber(what, until, &mut step),
-            Place::Thread => park_thread(py, what, until, &mut step)?,
+            Place::Thread => park_thread(py, what, until, target, &mut step)?,
         };
         match step {
             Step::Done => return Ok(true),
             Step::Interrupted => cancel::interrupted(),
             Step::TimedOut | Step::Again => {}
         }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if deadline.is_some_and(|at| at <= clock::now()) {
             return Ok(false);
         }
     }
@@ -271,13 +293,14 @@ pub(crate) fn block(
 pub(crate) fn block_regardless(
     py: Python<'_>,
     what: Why,
+    target: Target<'_>,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<()> {
     let place = place()?;
     loop {
         let step = match place {
             Place::Fiber => park_fiber(what, None, &mut step),
-            Place::Thread => park_thread(py, what, None, &mut step)?,
+            Place::Thread => park_thread(py, what, None, target, &mut step)?,
         };
         match step {
             Step::Done => return Ok(()),
@@ -324,7 +347,7 @@ pub(crate) fn for_lock(
             Step::Interrupted => cancel::interrupted(),
             Step::TimedOut | Step::Again => {}
         }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if deadline.is_some_and(|at| at <= clock::now()) {
             return Ok(false);
         }
     }
@@ -345,11 +368,20 @@ fn park_thread(
     py: Python<'_>,
     what: Why,
     until: Option<Instant>,
+    target: Target<'_>,
     step: &mut (impl FnMut(Option<Instant>) -> Step + Send),
 ) -> PyResult<Step> {
     // Only the main thread runs signal handlers. Who waits for a fiber is woken by its end alone.
     let short = shim::is_main_thread() || cancel::is_in_scope();
-    let slice = Instant::now() + if short { SLICE } else { LONG_SLICE };
+    let watched = testing::wait_of_thread(until, target);
+    let slice = if watched.is_some() {
+        testing::slice(until)
+    } else if short {
+        SLICE
+    } else {
+        LONG_SLICE
+    };
+    let slice = clock::now() + slice;
     let endless = (until.is_none() && what.is_ours()).then(deadlock::ThreadWaits::new);
     let ended = py.detach(|| step(cancel::earlier(until, Some(slice))));
     if ended != Step::Done {
@@ -358,7 +390,7 @@ fn park_thread(
             deadlock::look(py)?;
         }
     }
-    drop(endless);
+    drop((endless, watched));
     Ok(ended)
 }
 
@@ -367,23 +399,29 @@ pub(crate) fn join(py: Python<'_>, handle: &JoinHandle<()>, deadline: Option<Ins
     if handle.is_done() {
         return Ok(true);
     }
-    block(py, deadline, Why::Join, |until| join_step(handle, until))
+    block(py, deadline, Why::Join, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
 /// Waits until a fiber is done, whatever else may come.
 pub(crate) fn join_regardless(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<()> {
-    block_regardless(py, Why::Scope, |until| join_step(handle, until))
+    block_regardless(py, Why::Scope, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
 /// As [`join`], for a scope that ends.
 pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<bool> {
-    block(py, None, Why::Scope, |until| join_step(handle, until))
+    block(py, None, Why::Scope, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
 pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
     let done = match until {
         None => handle.wait().map(|()| true),
-        Some(at) => handle.wait_timeout(at.saturating_duration_since(Instant::now())),
+        Some(at) => handle.wait_timeout(at.saturating_duration_since(clock::now())),
     };
     match done {
         Ok(true) => Step::Done,
@@ -394,12 +432,15 @@ pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step
 
 /// Waits for so long.
 pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
-    let deadline = Instant::now().checked_add(duration);
+    let deadline = clock::now().checked_add(duration);
     let waiter = Arc::new(Waiter::new());
     if duration.is_zero() {
         return pause(py);
     }
-    block(py, deadline, Why::Sleep, |until| waiter.park(until)).map(drop)
+    block(py, deadline, Why::Sleep, Target::Waiter(&waiter), |until| {
+        waiter.park(until)
+    })
+    .map(drop)
 }
 
 /// Lets others run, and looks at the account.
@@ -417,6 +458,7 @@ pub(crate) fn pause(py: Python<'_>) -> PyResult<()> {
 /// Looks at the account.
 #[inline]
 pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
+    testing::may_switch();
     if roving_runtime::checkpoint().is_err() {
         cancel::interrupted();
     }

@@ -6,8 +6,10 @@ Their protocols are proven, and all that they wait on is the lock and the condit
 import queue
 import threading
 from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
-from roving._roving import Condition, Lock
+from roving._roving import Condition, Lock, _monotonic
 
 
 class Barrier(threading.Barrier):
@@ -42,8 +44,21 @@ class Barrier(threading.Barrier):
             raise
 
 
+def _by_our_clock(method: Any) -> Any:
+    """Make a method of the standard library's queue read our clock, which roving.testing may have stopped."""
+    names = {**vars(queue), "time": _monotonic}
+    ours = FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
+    ours.__doc__ = method.__doc__
+    ours.__kwdefaults__ = method.__kwdefaults__
+    return ours
+
+
 class _Locks:
     """What a queue of the standard library waits on."""
+
+    if not TYPE_CHECKING:
+        get = _by_our_clock(queue.Queue.get)
+        put = _by_our_clock(queue.Queue.put)
 
     def __init__(self, maxsize: int = 0) -> None:
         super().__init__(maxsize)  # type: ignore[call-arg]

@@ -380,7 +380,7 @@ fn loom_inbox_delivers_all_in_order() {
     });
 }
 
-/// A worker with two items to do, which falls asleep in between or not, and one that watches for its sleep.
+/// A worker with two items to do, which may fall asleep before each, and one that watches for the time after both.
 #[test]
 fn loom_a_quiet_moment_is_not_missed() {
     struct Watched {
@@ -388,40 +388,42 @@ fn loom_a_quiet_moment_is_not_missed() {
         injector: Injector<()>,
         watchers: Watchers,
         driver: Notify,
-        left: AtomicUsize,
+        done: AtomicUsize,
+        stop: AtomicBool,
     }
-    let sleep = |model: &Watched| {
-        model.idle.fall_asleep(0, false);
-        let found = !model.injector.is_empty();
-        if !found {
-            model.watchers.tell();
-            if model.left.load(Ordering::Acquire) != 0 {
-                model.driver.wait();
+    impl Watched {
+        fn work(&self) {
+            loop {
+                while crate::scheduler::steal(|| self.injector.steal()).is_some() {
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+                self.idle.fall_asleep(0, false);
+                let stops = self.stop.load(Ordering::Relaxed);
+                if !stops && self.injector.is_empty() {
+                    self.watchers.tell();
+                    self.driver.wait();
+                }
+                if self.idle.awake(0) {
+                    let _ = self.idle.stop_searching();
+                }
+                if stops {
+                    return;
+                }
             }
         }
-        found.then(|| model.idle.awake(0));
-        found || model.left.load(Ordering::Acquire) != 0
-    };
+    }
     loom::model(move || {
         let model = Arc::new(Watched {
             idle: Idle::new(1),
             injector: Injector::new(),
             watchers: Watchers::new(),
             driver: Notify::new(),
-            left: AtomicUsize::new(2),
+            done: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
         });
         let worker = thread::spawn({
             let model = model.clone();
-            move || loop {
-                while crate::scheduler::steal(|| model.injector.steal()).is_some() {
-                    // Whoever finds it asleep and nothing queued after this finds nothing left.
-                    model.left.fetch_sub(1, Ordering::Release);
-                }
-                if !sleep(&model) {
-                    return;
-                }
-                model.idle.awake(0);
-            }
+            move || model.work()
         });
         let producer = thread::spawn({
             let model = model.clone();
@@ -439,11 +441,16 @@ fn loom_a_quiet_moment_is_not_missed() {
         // Waits for ever, which the model reports, if the last sleep is not told.
         while model.watchers.wait(&mut seen, None) {
             let quiet = model.idle.while_asleep(1, || model.injector.is_empty());
-            if quiet && model.left.load(Ordering::Acquire) == 0 {
+            // Read after that: what the sleeper has done is seen, also the item it took last.
+            if quiet && model.done.load(Ordering::Relaxed) == 2 {
                 break;
             }
         }
         model.watchers.leave();
+        model.stop.store(true, Ordering::Relaxed);
+        if model.idle.notify(0) {
+            model.driver.notify();
+        }
         producer.join().unwrap();
         worker.join().unwrap();
     });

@@ -35,7 +35,7 @@ impl Chance {
 
     /// A number below `bound`, each as likely as any other to within 2^-32 (Lemire, 2019).
     pub(super) fn below(&self, bound: usize) -> usize {
-        ((self.next() >> 32) * bound as u64 >> 32) as usize
+        (((self.next() >> 32) * bound as u64) >> 32) as usize
     }
 }
 

@@ -1,0 +1,150 @@
+//! `roving.testing`: waiting until nothing moves, a clock of one's own, scheduling by a seed.
+//!
+//! Somebody looks when the runtime comes to rest, and does what is to be done then ([`rest::step`]): wakes who waits for
+//! just that, else moves the clock on to the next deadline. That is a thread made for it (`watch.rs`), or
+//! `roving.testing.run` itself (`seeded.rs`).
+//!
+//! At rest means: no fiber moves (`Handle::is_quiet`), and, for the clock, nothing that moves could make one move: no call on
+//! the pool, nobody waits for a descriptor, and the plain threads that take part wait in roving's calls. So each of those
+//! waits is noted here while a clock stands, with what will end it: a thread that has been woken and has not run yet moves.
+//!
+//! Hold no lock here across a call into Python.
+
+mod clock;
+mod rest;
+mod seeded;
+mod watch;
+
+pub(crate) use clock::Clock;
+pub(crate) use seeded::{chance, may_switch, run_seeded};
+pub(crate) use watch::wait_all_parked;
+
+use crate::wait::{Target, Waiter};
+use crate::{clock as time, engine};
+use pyo3::ffi;
+use rest::{Settings, ThreadWait, Until};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Where a clock stands, plain threads look at it this often: nobody wakes one from a join when its time has come.
+const LOOK: Duration = Duration::from_millis(1);
+/// And this often when they have no deadline: at each look it is noticed that a thread has ended.
+const LONG_LOOK: Duration = Duration::from_millis(5);
+
+/// What a process (`engine::Process`) keeps for tests.
+pub(crate) struct State {
+    /// Plain threads in waits of roving's, while a clock stands.
+    threads: Mutex<Vec<ThreadWait>>,
+    asked: Mutex<Asked>,
+}
+
+/// What is to be done when nothing moves.
+struct Asked {
+    /// Those in `wait_all_parked`, and until when, by the system's clock.
+    waiters: Vec<(Arc<Waiter>, Option<Instant>)>,
+    /// The clocks that stand, the innermost last.
+    clocks: Vec<Settings>,
+    /// Whether somebody sees to it.
+    watched: bool,
+}
+
+impl State {
+    pub(crate) const fn new() -> Self {
+        Self {
+            threads: Mutex::new(Vec::new()),
+            asked: Mutex::new(Asked {
+                waiters: Vec::new(),
+                clocks: Vec::new(),
+                watched: false,
+            }),
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<ThreadWait>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number Python knows this thread by.
+fn this_thread() -> u64 {
+    // SAFETY: asks which thread this is.
+    unsafe { ffi::PyThread_get_thread_ident() as u64 }
+}
+
+/// A wait of the plain thread that runs here, for as long as it is noted.
+pub(crate) struct Noted {
+    state: &'static State,
+    thread: u64,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let mut threads = self.state.threads();
+        // The innermost: a signal handler may wait in the middle of a wait, but between two of its parks.
+        if let Some(place) = threads.iter().rposition(|wait| wait.thread == self.thread) {
+            threads.remove(place);
+        }
+    }
+}
+
+/// Notes that the plain thread that runs here waits, if a clock stands. Who waits for something that nobody here knows of
+/// is as good as running.
+#[inline]
+pub(crate) fn wait_of_thread(until: Option<Instant>, target: Target<'_>) -> Option<Noted> {
+    if time::stands() {
+        note(
+            until,
+            match target {
+                Target::Waiter(waiter) => Until::Chosen(Arc::clone(waiter)),
+                Target::Fiber(handle) => Until::Ended(handle.fiber()),
+                Target::Outside => return None,
+            },
+        )
+    } else {
+        None
+    }
+}
+
+/// As [`wait_of_thread`], for one that waits until all fibers but daemons have ended.
+pub(crate) fn wait_of_run() -> Option<Noted> {
+    time::stands().then(|| note(None, Until::Drained)).flatten()
+}
+
+#[cold]
+fn note(deadline: Option<Instant>, until: Until) -> Option<Noted> {
+    let process = engine::process();
+    let handle = process.handle()?;
+    let thread = this_thread();
+    process.testing.threads().push(ThreadWait {
+        thread,
+        wakes: std::thread::current(),
+        deadline,
+        until,
+        disturbed: false,
+    });
+    handle.call_observers();
+    Some(Noted {
+        state: &process.testing,
+        thread,
+    })
+}
+
+/// How long a plain thread that waits until then waits between two looks, where a clock stands.
+pub(crate) fn slice(until: Option<Instant>) -> Duration {
+    if until.is_some() { LOOK } else { LONG_LOOK }
+}
+
+/// A plain thread was woken from its wait for a reason that is none of those it waits for.
+#[inline]
+pub(crate) fn disturb(thread: &Thread) {
+    if time::stands() {
+        let mut threads = engine::process().testing.threads();
+        let its = threads.iter_mut().filter(|wait| wait.wakes.id() == thread.id());
+        its.for_each(|wait| wait.disturbed = true);
+    }
+}
