@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import roving
-from parked import until_parked
+from roving import testing
 from test_scope import Place, places
 
 
@@ -78,10 +78,10 @@ def test_what_need_not_wait(place: Place) -> None:
             channel.try_send(2)
         assert channel.try_recv() == 1
         with pytest.raises(TimeoutError):
-            channel.recv(timeout=0.002)
-        channel.send(3, timeout=0.002)
+            channel.recv(timeout=2)
+        channel.send(3, timeout=2)
         with pytest.raises(TimeoutError):
-            channel.send(4, timeout=0.002)
+            channel.send(4, timeout=2)
         channel.close()
         channel.close()
         assert channel.closed
@@ -108,7 +108,7 @@ def test_closing_wakes_all() -> None:
             "select": functools.partial(roving.select, channel.recv_op()),
         }
         fibers = [roving.spawn(waits[act]) for _ in range(3)]
-        until_parked(*fibers)
+        testing.wait_all_parked(20)
         channel.close()
         for fiber in fibers:
             with pytest.raises(roving.Closed):
@@ -119,11 +119,12 @@ def test_a_receiver_that_gives_up_takes_nothing() -> None:
     """A cancelled one, or one out of time."""
     channel: roving.Channel[int] = roving.Channel()
     fiber = roving.spawn(channel.recv)
-    until_parked(fiber)
+    testing.wait_all_parked(20)
     fiber.cancel()
     fiber.wait()
-    with pytest.raises(TimeoutError):
-        channel.recv(timeout=0.002)
+    with testing.clock() as clock, pytest.raises(TimeoutError):
+        channel.recv(timeout=2)
+    assert clock.time() == 2
     other = roving.spawn(channel.recv)
     channel.send(7, timeout=10)
     assert other.join(10) == 7

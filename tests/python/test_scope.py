@@ -2,22 +2,32 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import roving
 from parked import until_parked
+from roving import testing
 
 
 def in_fiber(function: Callable[[], Any]) -> Any:
-    """Run in a fiber."""
-    return roving.spawn(function).join(20)
+    """Run in a fiber, by a clock that moves when nothing else does: what never comes is late at once."""
+    with testing.clock():
+        return roving.spawn(function).join(1000)
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
-    """Run here, in a plain thread."""
-    return function()
+    """Run here, in a plain thread, by such a clock."""
+    with testing.clock():
+        return function()
+
+
+@pytest.fixture
+def clock() -> Iterator[testing.clock]:
+    """Give the test such a clock."""
+    with testing.clock() as clock:
+        yield clock
 
 
 places = pytest.mark.parametrize("place", [in_fiber, in_thread])
@@ -26,7 +36,7 @@ type Place = Callable[[Callable[[], Any]], Any]
 
 def boom() -> None:
     """Wait a little, and raise."""
-    roving.sleep(0.005)
+    roving.sleep(5)
     raise ValueError("boom")
 
 
@@ -40,7 +50,7 @@ def test_a_scope_waits_for_its_fibers(place: Place) -> None:
         def child(scope: roving.Scope, depth: int) -> None:
             if depth:
                 scope.spawn(child, scope, depth - 1)
-            roving.sleep(0.001)
+            roving.sleep(1)
             ended.append(depth)
 
         with roving.scope() as scope:
@@ -127,6 +137,7 @@ def test_a_child_that_is_cancelled_alone() -> None:
         scope.spawn(roving.sleep, 60).cancel()
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_scope_in_a_scope() -> None:
     """An error inside goes out through both, a group in a group; cancelling outside reaches inside."""
     with pytest.raises(ExceptionGroup) as raised, roving.scope() as outer:
@@ -154,7 +165,7 @@ def test_a_scope_in_a_scope() -> None:
             roving.sleep(60)
 
     fiber = roving.spawn(nest, 5)
-    roving.sleep(0.02)
+    testing.wait_all_parked(20)
     fiber.cancel()
     with pytest.raises(roving.FiberCancelled):
         fiber.join(10)
@@ -212,9 +223,14 @@ def test_a_timeout(place: Place) -> None:
     """Ends what the block waits for."""
 
     def body() -> None:
-        with pytest.raises(TimeoutError, match=r"0\.01") as raised, roving.timeout(0.01) as limit:
+        with (
+            testing.clock() as clock,
+            pytest.raises(TimeoutError, match=r"0\.01") as raised,
+            roving.timeout(0.01) as limit,
+        ):
             roving.sleep(60)
         assert limit.expired
+        assert clock.time() == 0.01
         assert isinstance(raised.value.__cause__, roving.Cancelled)
         with roving.timeout(60) as limit:
             roving.sleep(0)
@@ -252,10 +268,12 @@ def test_each_wait_ends_in_time(place: Place) -> None:
             roving.Queue().get,
         ]
         for wait in waits:
-            with roving.move_on_after(0.005) as limit:
+            with testing.clock() as clock, roving.move_on_after(5) as limit:
                 wait()
             assert limit.expired
+            assert clock.time() == 5
         fiber.cancel()
+        fiber.wait()
 
     place(body)
 
@@ -315,13 +333,14 @@ def test_swallowed_it_comes_back(place: Place) -> None:
 
     def body() -> None:
         times = 0
-        with roving.move_on_after(0.005):
+        with testing.clock() as clock, roving.move_on_after(5):
             while times < 10:
                 try:
                     roving.sleep(60)
                 except roving.Cancelled:
                     times += 1
         assert times == 10
+        assert clock.time() == 5
 
     place(body)
 
@@ -345,6 +364,7 @@ def test_swallowing_in_a_loop_does_not_stop_the_worker() -> None:
         assert fiber.wait(10)
 
 
+@pytest.mark.usefixtures("clock")
 def test_clean_up_may_wait() -> None:
     """While the cancellation is being handled, in whatever way, and may have its own timeouts."""
     log: list[object] = []
@@ -354,85 +374,82 @@ def test_clean_up_may_wait() -> None:
             try:
                 roving.sleep(60)
             finally:
-                roving.sleep(0.002)
+                roving.sleep(1)
                 log.append("finally")
-                with roving.move_on_after(0.002) as limit:
+                with roving.move_on_after(2) as limit:
                     roving.sleep(60)
                 log.append(limit.expired)
                 try:
                     raise KeyError
                 except KeyError:
-                    roving.sleep(0.002)
+                    roving.sleep(1)
                     log.append("nested")
         except roving.Cancelled:
-            roving.sleep(0.002)
+            roving.sleep(0.9)
             log.append("except")
             raise
 
     one = roving.spawn(fiber)
-    until_parked(one)
+    testing.wait_all_parked(20)
     one.cancel()
     assert one.wait(10)
     assert one.cancelled()
     assert log == ["finally", True, "nested", "except"]
 
 
-def test_clean_up_may_not_wait_for_ever() -> None:
+def test_clean_up_may_not_wait_for_ever(clock: testing.clock) -> None:
     """After the grace the next Cancelled is raised in it."""
-    roving.configure(cancel_grace=0.01)
-    try:
-        log = []
+    log = []
 
-        def fiber() -> None:
+    def fiber() -> None:
+        try:
+            roving.sleep(60)
+        except roving.Cancelled:
             try:
                 roving.sleep(60)
             except roving.Cancelled:
-                try:
-                    roving.sleep(60)
-                except roving.Cancelled:
-                    log.append("again")
-                    raise
+                log.append(clock.time())
+                raise
 
-        one = roving.spawn(fiber)
-        until_parked(one)
-        one.cancel()
-        assert one.wait(10)
-        assert log == ["again"]
-    finally:
-        roving.configure(cancel_grace=5)
+    one = roving.spawn(fiber)
+    testing.wait_all_parked(20)
+    one.cancel()
+    assert one.wait(10)
+    assert log == [5]
 
 
-def test_a_shield_holds_back() -> None:
+def test_a_shield_holds_back(clock: testing.clock) -> None:
     """What is outside; and what is inside works."""
     log: list[object] = []
 
     def fiber() -> None:
-        with roving.timeout(0.001), roving.shield():
-            roving.sleep(0.02)
+        with roving.timeout(1), roving.shield():
+            roving.sleep(20)
             log.append("shielded")
-            with roving.move_on_after(0.002) as limit:
+            with roving.move_on_after(2) as limit:
                 roving.sleep(60)
             log.append(limit.expired)
         log.append("unreachable")
 
     one = roving.spawn(fiber)
-    until_parked(one)
+    testing.wait_all_parked(20)
     one.cancel()
-    assert one.wait(10)
+    assert one.wait(60)
     assert log[:2] == ["shielded", True]
+    assert clock.time() == 22
 
 
 def test_a_cancellation_in_a_group() -> None:
     """Is taken out of it by the block it is for."""
 
     def body() -> None:
-        with roving.move_on_after(0.002) as limit:
+        with roving.move_on_after(2) as limit:
             try:
                 roving.sleep(60)
             except roving.Cancelled as error:
                 raise BaseExceptionGroup("both", [error]) from None
         assert limit.expired
-        with pytest.raises(ExceptionGroup) as raised, roving.move_on_after(0.002):
+        with pytest.raises(ExceptionGroup) as raised, roving.move_on_after(2):
             try:
                 roving.sleep(60)
             except roving.Cancelled as error:
