@@ -418,16 +418,23 @@ pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult
     })
 }
 
+#[inline]
 pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
     let done = match until {
         None => handle.wait().map(|()| true),
-        Some(at) => handle.wait_timeout(at.saturating_duration_since(clock::now())),
+        Some(at) => wait_until(handle, at),
     };
     match done {
         Ok(true) => Step::Done,
         Ok(false) => Step::TimedOut,
         Err(roving_runtime::Cancelled) => Step::Interrupted,
     }
+}
+
+/// Apart from the join without an end, which is small.
+#[inline(never)]
+fn wait_until(handle: &JoinHandle<()>, at: Instant) -> Result<bool, roving_runtime::Cancelled> {
+    handle.wait_timeout(at.saturating_duration_since(clock::now()))
 }
 
 /// Waits for so long.

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import roving
 from roving import testing
-from test_scope import Place, places
+from test_scope import Place, timed_places
 
 
-@places
+@timed_places
 @pytest.mark.parametrize("capacity", [0, 1, 7])
 def test_all_arrive_in_order(place: Place, capacity: int) -> None:
     """Once each, the very objects."""
@@ -64,7 +64,7 @@ def test_many_senders_and_receivers() -> None:
     assert sorted(got) == list(range(1000))
 
 
-@places
+@timed_places
 def test_what_need_not_wait(place: Place) -> None:
     """try_ does it, or says that it would."""
 
@@ -159,7 +159,7 @@ def test_nothing_is_lost_when_receivers_are_cancelled() -> None:
     assert sorted(got) == list(range(2000))
 
 
-@places
+@timed_places
 def test_select_does_exactly_one(place: Place) -> None:
     """Of receiving and sending, over and over."""
 

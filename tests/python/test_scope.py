@@ -12,12 +12,22 @@ from roving import testing
 
 
 def in_fiber(function: Callable[[], Any]) -> Any:
+    """Run in a fiber."""
+    return roving.spawn(function).join(20)
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Run here, in a plain thread."""
+    return function()
+
+
+def in_timed_fiber(function: Callable[[], Any]) -> Any:
     """Run in a fiber, by a clock that moves when nothing else does: what never comes is late at once."""
     with testing.clock():
         return roving.spawn(function).join(1000)
 
 
-def in_thread(function: Callable[[], Any]) -> Any:
+def in_timed_thread(function: Callable[[], Any]) -> Any:
     """Run here, in a plain thread, by such a clock."""
     with testing.clock():
         return function()
@@ -31,6 +41,7 @@ def clock() -> Iterator[testing.clock]:
 
 
 places = pytest.mark.parametrize("place", [in_fiber, in_thread])
+timed_places = pytest.mark.parametrize("place", [in_timed_fiber, in_timed_thread])
 type Place = Callable[[Callable[[], Any]], Any]
 
 
@@ -40,7 +51,7 @@ def boom() -> None:
     raise ValueError("boom")
 
 
-@places
+@timed_places
 def test_a_scope_waits_for_its_fibers(place: Place) -> None:
     """All have ended when it has, also those that they spawned."""
 
@@ -61,7 +72,7 @@ def test_a_scope_waits_for_its_fibers(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_the_first_error_cancels_the_rest_and_the_block(place: Place) -> None:
     """And is raised in a group."""
 
@@ -77,7 +88,7 @@ def test_the_first_error_cancels_the_rest_and_the_block(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_a_block_that_fails_cancels_its_fibers(place: Place) -> None:
     """What it raised is in the group."""
 
@@ -91,7 +102,7 @@ def test_a_block_that_fails_cancels_its_fibers(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_base_exceptions_make_a_base_exception_group(place: Place) -> None:
     """As the standard library's groups want it."""
 
@@ -103,7 +114,7 @@ def test_base_exceptions_make_a_base_exception_group(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_an_error_joined_in_the_block_is_there_once(place: Place) -> None:
     """Though it came by two ways."""
 
@@ -115,7 +126,7 @@ def test_an_error_joined_in_the_block_is_there_once(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_cancelling_a_scope_is_no_error(place: Place) -> None:
     """Its fibers and its block just end."""
 
@@ -218,7 +229,7 @@ def test_many_children_of_a_long_scope_are_let_go() -> None:
         assert kept < 100
 
 
-@places
+@timed_places
 def test_a_timeout(place: Place) -> None:
     """Ends what the block waits for."""
 
@@ -241,7 +252,7 @@ def test_a_timeout(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_each_wait_ends_in_time(place: Place) -> None:
     """Whatever is waited for."""
 
@@ -278,7 +289,7 @@ def test_each_wait_ends_in_time(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_the_outer_timeout_is_first(place: Place) -> None:
     """Each raises its own."""
 
@@ -296,7 +307,7 @@ def test_the_outer_timeout_is_first(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_no_time_at_all(place: Place) -> None:
     """The first wait ends the block; what waits for nothing is done."""
 
@@ -327,7 +338,7 @@ def test_limits_that_are_none(seconds: float) -> None:
         roving.move_on_after(seconds)
 
 
-@places
+@timed_places
 def test_swallowed_it_comes_back(place: Place) -> None:
     """At each wait, until the block is left."""
 
@@ -456,7 +467,7 @@ def test_a_cancellation_in_a_group() -> None:
                 raise BaseExceptionGroup("both", [error, ValueError()]) from None
         assert raised.group_contains(ValueError)
 
-    in_fiber(body)
+    in_timed_fiber(body)
 
 
 def test_a_thread_that_cancels_a_fiber_at_any_moment() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import roving
 from roving import testing
-from test_scope import Place, places
+from test_scope import Place, timed_places
 
 
 def workers(count: int, function: Callable[[], Any]) -> None:
@@ -43,7 +43,7 @@ def test_one_at_a_time(kind: Any) -> None:
     assert count == 12 * 50
 
 
-@places
+@timed_places
 def test_lock(place: Place) -> None:
     """As threading's."""
 
@@ -93,7 +93,7 @@ def test_a_lock_is_fair() -> None:
         thread.join()
 
 
-@places
+@timed_places
 def test_rlock(place: Place) -> None:
     """Its owner takes it again, others do not."""
 
@@ -128,7 +128,7 @@ def test_fibers_of_one_worker_do_not_share_an_rlock() -> None:
         assert clock.time() == 80
 
 
-@places
+@timed_places
 @pytest.mark.parametrize("lock", [None, roving.Lock, roving.RLock, threading.Lock])
 def test_condition(place: Place, lock: Any) -> None:
     """Over any lock."""
@@ -186,7 +186,7 @@ def test_a_notification_is_not_lost_with_a_cancelled_waiter() -> None:
         assert other.wait(10)
 
 
-@places
+@timed_places
 def test_semaphore(place: Place) -> None:
     """Counts, and is first come, first served."""
 
@@ -237,7 +237,7 @@ def test_permits_are_neither_lost_nor_made() -> None:
     assert [gate.acquire(False) for _ in range(4)] == [True, True, True, False]
 
 
-@places
+@timed_places
 def test_event(place: Place) -> None:
     """Wakes who waits when it is set."""
 
@@ -257,7 +257,7 @@ def test_event(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_barrier(place: Place) -> None:
     """As threading's, broken by one that is cancelled."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import queue
 import textwrap
 import threading
@@ -304,6 +305,28 @@ def test_a_lenient_clock_does_not_wait_for_threads() -> None:
         while not fiber.done():
             time.sleep(0.001)
         assert clock.time() == 100
+
+
+def test_a_descriptor_holds_a_strict_clock_up() -> None:
+    """Nobody knows when it will be ready; a lenient clock does not wait for it for ever."""
+    reader, writer = os.pipe()
+    with testing.clock() as clock:
+        waits = roving.spawn(roving.wait_readable, reader, timeout=60)
+        sleeps = roving.spawn(roving.sleep, 10)
+        testing.wait_all_parked(20)
+        time.sleep(0.02)
+        assert clock.time() == 0
+        os.write(writer, b"x")
+        waits.join()
+        sleeps.join()
+        assert clock.time() == 10
+    os.read(reader, 1)
+    with testing.clock(autojump=0.005) as clock:
+        with pytest.raises(TimeoutError):
+            roving.spawn(roving.wait_readable, reader, timeout=60).join()
+        assert clock.time() == 60
+    os.close(reader)
+    os.close(writer)
 
 
 def test_clocks_nest() -> None:

@@ -167,12 +167,26 @@ def test_what_a_seeded_run_leaves_is_ended() -> None:
 
 def test_a_seeded_run_needs_the_process_to_itself() -> None:
     """And says so."""
-    event = roving.Event()
-    fiber = roving.spawn(event.wait)
-    with pytest.raises(RuntimeError, match="1 fibers have not ended"):
+    event, stop = roving.Event(), []
+
+    def spin() -> None:
+        while not stop:
+            roving.yield_now()
+
+    parked, spins = roving.spawn(event.wait), roving.spawn(spin)
+    with pytest.raises(RuntimeError, match="fibers that run"):
         testing.run(pow, 2, 3)
+    stop.append(1)
+    spins.join(20)
+
+    def leave_a_daemon() -> None:
+        roving.options(daemon=True).spawn(roving.Event().wait)
+
+    # Those that are parked are left alone.
+    testing.run(leave_a_daemon)
+    assert not parked.done()
     event.set()
-    fiber.join(20)
+    assert parked.join(20)
     with pytest.raises(RuntimeError, match="for plain threads"):
         roving.spawn(lambda: testing.run(pow, 2, 3)).join(20)
 

@@ -27,8 +27,8 @@ def run[*Ts, T](main: Callable[[*Ts], T], /, *args: *Ts, seed: int = 0) -> T:
     day, the order of a set. When main and all other fibers but daemons have ended, those are cancelled.
 
     What main raises has a note that names the seed. Raises roving.Deadlock, with a dump, when all fibers wait
-    for one another. For plain threads, one at a time, and when no fibers are left that were spawned before:
-    RuntimeError otherwise.
+    for one another. For plain threads, one at a time, and while no fiber that was spawned before runs:
+    RuntimeError otherwise. (Those that are parked had better stay so.)
 
     >>> roving.testing.run(pow, 2, 3, seed=7)
     8

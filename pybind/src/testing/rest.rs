@@ -21,7 +21,7 @@ pub(super) enum Jump {
     Never,
     /// When nothing moves.
     AtRest,
-    /// When no fiber has moved for so long, whatever plain threads do.
+    /// When no fiber has moved for so long, whatever goes on outside.
     After(Duration),
 }
 
@@ -122,7 +122,8 @@ pub(super) fn step(process: &Process, handle: &Handle, before: Found, changed: b
     let Some(settings) = settings else {
         return Found::Motion;
     };
-    if handle.awaits_outside() {
+    let lenient = matches!(settings.jump, Jump::After(_));
+    if !lenient && handle.awaits_outside() {
         return Found::Outside;
     }
     let Some(rest) = look_at_threads(&process.testing, handle, &settings) else {

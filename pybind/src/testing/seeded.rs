@@ -1,7 +1,7 @@
 //! `roving.testing.run`: a runtime of one worker whose turns a seed draws, with a clock that stands.
 //!
 //! It is made at the first call and kept. While `run` runs it takes the place of the ordinary one (`engine::change_places`), in
-//! which nothing may be going on: all that spawns meanwhile spawns in it. The calling thread watches it (`rest::step`). At the
+//! which nothing may move: all that spawns meanwhile spawns in it. The calling thread watches it (`rest::step`). At the
 //! end all its fibers have ended, or it is given up.
 
 use super::rest::{self, Found, Jump, Settings};
@@ -14,6 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use roving_runtime::{Handle, Observer};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,10 @@ pub(crate) fn chance() -> Option<u64> {
 struct Run {
     ordinary: &'static Process,
     process: &'static Process,
+    /// Fibers of the ordinary runtime, which are left alone.
+    strangers: HashSet<u64>,
+    /// How many daemons are among them.
+    daemons: u64,
 }
 
 impl Drop for Run {
@@ -84,15 +89,23 @@ impl Run {
                 "roving.testing.run runs already: one at a time",
             ));
         }
-        if let Err(error) = ordinary_is_idle(py) {
-            RUNS.store(false, Ordering::Release);
-            return Err(error);
-        }
+        let strangers = match ordinary_at_rest(py) {
+            Ok(strangers) => strangers,
+            Err(error) => {
+                RUNS.store(false, Ordering::Release);
+                return Err(error);
+            }
+        };
         let process = engine::seeded();
         let ordinary = engine::change_places(process);
         time::stopped();
         // From here on dropping it puts everything back.
-        let run = Self { ordinary, process };
+        let run = Self {
+            ordinary,
+            process,
+            strangers,
+            daemons: options::daemons(),
+        };
         let handle = engine::handle(py)?;
         handle.stop_clock();
         handle.reseed(seed);
@@ -116,7 +129,7 @@ impl Run {
         let mut found = Found::Motion;
         loop {
             // At rest: two counts that change are not compared.
-            if handle.is_quiet() && handle.metrics().outstanding <= options::daemons() {
+            if handle.is_quiet() && self.only_daemons_are_left() {
                 return Ok(true);
             }
             let slice = if found == Found::Outside { POLL } else { SLICE };
@@ -125,7 +138,7 @@ impl Run {
             found = rest::step(self.process, handle, found, changed);
             if found == Found::Stuck {
                 // The last one may have ended since we looked.
-                return Ok(handle.metrics().outstanding <= options::daemons());
+                return Ok(self.only_daemons_are_left());
             }
         }
     }
@@ -137,7 +150,7 @@ impl Run {
         let mut found = Found::Motion;
         self.process.testing.asked().clocks.truncate(1);
         while handle.metrics().outstanding != 0 {
-            if Instant::now() >= deadline || cancel_all(py).is_err() {
+            if Instant::now() >= deadline || self.cancel_all(py).is_err() {
                 return false;
             }
             let slice = if found == Found::Outside { POLL } else { SLICE };
@@ -151,37 +164,56 @@ impl Run {
         }
         true
     }
+
+    fn only_daemons_are_left(&self) -> bool {
+        self.handle().metrics().outstanding <= options::daemons().saturating_sub(self.daemons)
+    }
+
+    /// Asks all fibers that have started to stop.
+    fn cancel_all(&self, py: Python<'_>) -> PyResult<()> {
+        for fiber in started(py)? {
+            if !self.strangers.contains(&fiber.get().runtime_handle().id().get()) {
+                fiber.get().cancel();
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Asks all fibers that have started to stop.
-fn cancel_all(py: Python<'_>) -> PyResult<()> {
+/// All fibers that have started and not ended.
+fn started(py: Python<'_>) -> PyResult<Vec<Bound<'_, Fiber>>> {
     let list = PyList::empty(py);
     shim::dump(&list, false)?;
-    for entry in list.iter() {
-        entry.get_item(0)?.cast_into::<Fiber>()?.get().cancel();
-    }
-    Ok(())
+    list.iter()
+        .map(|entry| Ok(entry.get_item(0)?.cast_into::<Fiber>()?))
+        .collect()
 }
 
-/// Makes sure that nothing goes on in the ordinary runtime.
-fn ordinary_is_idle(py: Python<'_>) -> PyResult<()> {
+/// Waits until nothing moves in the ordinary runtime; gives back which fibers are parked there.
+fn ordinary_at_rest(py: Python<'_>) -> PyResult<HashSet<u64>> {
     let Some(handle) = engine::started() else {
-        return Ok(());
+        return Ok(HashSet::new());
     };
     let mut observer = handle.observe();
     let deadline = Instant::now() + PATIENCE;
     // A fiber that has been joined may be about to leave its worker.
-    while handle.metrics().outstanding != 0 {
+    while !handle.is_quiet() {
         let changed = py.detach(|| observer.wait(Some(deadline)));
         py.check_signals()?;
-        if !changed || (handle.is_quiet() && handle.metrics().outstanding != 0) {
-            let count = handle.metrics().outstanding;
-            return Err(PyRuntimeError::new_err(format!(
-                "roving.testing.run needs the process to itself, and {count} fibers have not ended: join or cancel them first"
-            )));
+        if !changed && !handle.is_quiet() {
+            return Err(PyRuntimeError::new_err(
+                "roving.testing.run needs the process to itself, and there are fibers that run: join or cancel them first",
+            ));
         }
     }
-    Ok(())
+    if handle.metrics().outstanding == 0 {
+        return Ok(HashSet::new());
+    }
+    let fibers = started(py)?;
+    Ok(fibers
+        .iter()
+        .map(|fiber| fiber.get().runtime_handle().id().get())
+        .collect())
 }
 
 fn deadlock(py: Python<'_>) -> PyErr {

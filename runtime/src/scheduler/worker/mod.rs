@@ -179,12 +179,14 @@ impl<H: Hooks> Worker<H> {
     fn next(&mut self) -> Option<Next> {
         let due = self.clock.turn();
         if due || self.remote().look_now.load(Ordering::Relaxed) {
-            if self.hub().is_by_chance() {
-                return self.draw();
-            }
-            self.look();
-            if let Some(work) = self.take_injected(Class::Normal) {
-                return Some(Next::Start(work));
+            let by_chance = self.hub().is_by_chance();
+            let next = if by_chance {
+                self.draw()
+            } else {
+                self.look_for_work()
+            };
+            if by_chance || next.is_some() {
+                return next;
             }
         }
         if !self.remote().inbox.is_empty() {
@@ -322,6 +324,13 @@ impl<H: Hooks> Worker<H> {
     fn drain_inbox(&mut self) {
         let home = self.home.clone();
         self.with_owner(|owner| home.hub.remotes[home.index].inbox.drain(&mut owner.ready));
+    }
+
+    /// Looks outside, and whether plain threads have brought something.
+    #[cold]
+    fn look_for_work(&mut self) -> Option<Next> {
+        self.look();
+        self.take_injected(Class::Normal).map(Next::Start)
     }
 
     /// Looks outside: timers and I/O, and what the others should know of this worker.
