@@ -77,7 +77,12 @@ class World:
             moved = False
             for fiber in list(self.fibers):
                 moved |= fiber.go_on()
-            if not moved:
+            if moved:
+                continue
+            settling = [fiber for fiber in self.fibers if fiber.settling]
+            for fiber in settling:
+                fiber.settling = False
+            if not settling:
                 self.now = min(fiber.until for fiber in self.fibers)
                 assert self.now != NEVER, "the model waits for ever"
         return self.log
@@ -97,6 +102,7 @@ class _Fiber:
         self.scopes: list[Block] = []
         self.handled: list[BaseException] = []
         self.done = False
+        self.settling = False
         self.spawned = 0
         # What it waits for: a moment, and whether it would go on now.
         self.until = world.now
@@ -177,6 +183,16 @@ class _Fiber:
             self.ready = functools.partial(self.is_poked, over, (leave, limit))
             yield min(until, limit)
 
+    def settle(self) -> Run:
+        """Wait, shielded, until all others have parked."""
+        self.settling = True
+        self.ready = self.has_settled
+        yield None
+
+    def has_settled(self) -> bool:
+        """Whether they have."""
+        return not self.settling
+
     def is_poked(self, over: Callable[[], bool], before: tuple[Block | None, float]) -> bool:
         """Whether there is something new to look at."""
         return over() or self.verdict() != before
@@ -212,7 +228,7 @@ class _Fiber:
             self.spawned += 1
             child = _Fiber(self.world, (*self.path, self.spawned), [("sleep", seconds), *program], scope)
             scope.children.append(child)
-        yield from ()
+            yield from self.settle()
 
     @contextlib.contextmanager
     def inside(self, limit: float | None = None, shield: bool = False) -> Iterator[Block]:
@@ -285,6 +301,8 @@ class _Fiber:
                     raise
                 return
             self.scopes.pop()
+            if block.cancelled:
+                yield from self.settle()
         interrupted = yield from self.join_all(block, True)
         if block.errors:
             raise MGroup

@@ -100,6 +100,11 @@ class _Real:
         for statement in program:
             getattr(self, statement[0].replace(" ", "_") + "_")(*statement[1:])
 
+    def settle(self) -> None:
+        """Have children started, or ended: whether they had is seen by whether a scope waits for them."""
+        with roving.shield():
+            testing.wait_all_parked()
+
     def park_(self) -> None:
         roving.sleep(0)
         self.note("parked")
@@ -125,6 +130,7 @@ class _Real:
             self.spawned += 1
             child = _Real(self.all, self.clock, (*self.path, self.spawned))
             self.scopes[-1].spawn(child.whole, [("sleep", seconds), *program])
+            self.settle()
 
     def move_on_(self, limit: float | None, program: Program) -> None:
         with roving.move_on_after(limit) as block:
@@ -142,6 +148,8 @@ class _Real:
                 self.run(program)
             finally:
                 self.scopes.pop()
+            if scope.cancelled:
+                self.settle()
 
     def shield_(self, program: Program) -> None:
         with roving.shield():
