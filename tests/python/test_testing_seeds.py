@@ -167,7 +167,8 @@ def test_what_a_seeded_run_leaves_is_ended() -> None:
 
 def test_a_seeded_run_needs_the_process_to_itself() -> None:
     """And says so."""
-    event, stop = roving.Event(), []
+    event = roving.Event()
+    stop: list[int] = []
 
     def spin() -> None:
         while not stop:
