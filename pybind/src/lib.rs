@@ -7,6 +7,7 @@ mod blocked;
 mod blocking;
 mod cancel;
 mod channel;
+mod clock;
 mod config;
 mod deadlock;
 mod engine;
@@ -25,6 +26,7 @@ mod preempt;
 mod scope;
 mod shim;
 mod sync;
+mod testing;
 mod timeout;
 mod wait;
 
@@ -49,6 +51,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<scope::children::Scope>()?;
     module.add_class::<scope::timeout::Timeout>()?;
     module.add_class::<scope::shield::Shield>()?;
+    module.add_class::<testing::Clock>()?;
     module.add("Closed", py.get_type::<errors::Closed>())?;
     module.add("Deadlock", py.get_type::<errors::Deadlock>())?;
     module.add(
@@ -80,5 +83,8 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
+    module.add_function(wrap_pyfunction!(clock::_monotonic, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::run_seeded, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::wait_all_parked, module)?)?;
     Ok(())
 }

@@ -8,6 +8,7 @@ __all__ = [
     "BoundedSemaphore",
     "Cancelled",
     "Channel",
+    "Clock",
     "Closed",
     "Condition",
     "Deadlock",
@@ -28,6 +29,8 @@ __all__ = [
     "WouldBlock",
     "_after_fork",
     "_dump",
+    "_monotonic",
+    "_run_seeded",
     "_stop",
     "blocking",
     "checkpoint",
@@ -46,6 +49,7 @@ __all__ = [
     "spawn",
     "stats",
     "timeout",
+    "wait_all_parked",
     "wait_readable",
     "wait_writable",
     "yield_now",
@@ -158,6 +162,19 @@ class Timeout:
 class Shield:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exception: object) -> Literal[False]: ...
+
+@final
+class Clock:
+    def __new__(cls, *, autojump: bool | float = True) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        exception: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None: ...
+    def time(self) -> float: ...
+    def advance(self, seconds: float) -> None: ...
 
 @disjoint_base
 class Lock:
@@ -292,3 +309,6 @@ def excepthook(failure: UnjoinedFailure, /) -> None: ...
 def _dump() -> list[tuple[Fiber[Any], str, str, list[tuple[CodeType, int]]]]: ...
 def _after_fork() -> None: ...
 def _stop() -> None: ...
+def _monotonic() -> float: ...
+def _run_seeded[*Ts, T](main: Callable[[*Ts], T], args: tuple[*Ts], seed: int) -> T: ...
+def wait_all_parked(timeout: float | None = None) -> None: ...
