@@ -170,6 +170,8 @@ def waits() -> dict[str, Callable[[], object]]:
         "recv": lambda: roving.Channel[int]().recv(timeout=10),
         "select": lambda: roving.select(roving.Channel[int]().recv_op(), full.send_op(1), timeout=10),
         "get": lambda: roving.Queue[int]().get(timeout=10),
+        "get of the last": lambda: roving.LifoQueue[int]().get(timeout=10),
+        "get of the least": lambda: roving.PriorityQueue[int]().get(timeout=10),
         "put": queue_put,
         "barrier": lambda: roving.Barrier(2).wait(10),
         "join": lambda: roving.spawn(event.wait, 20).join(10),
@@ -307,6 +309,75 @@ def test_a_lenient_clock_does_not_wait_for_threads() -> None:
         assert clock.time() == 100
 
 
+def test_a_lenient_clock_counts_what_fibers_do_alone() -> None:
+    """A plain thread that waits, and looks around now and then, is not in its way."""
+    with at_once(), testing.clock(autojump=1.2) as clock:
+        roving.spawn(roving.sleep, 100).join()
+        assert clock.time() == 100
+
+
+def test_a_thread_that_waits_already() -> None:
+    """Learns of a clock that is stopped later, and is moved."""
+    condition = roving.Condition()
+    log: list[object] = []
+
+    def wait() -> None:
+        with condition:
+            log.append("waits")
+            log.append(condition.wait(600))
+
+    with at_once():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while True:
+            # The other has it but while it waits.
+            with condition:
+                if log:
+                    break
+        with testing.clock(autojump=False) as clock:
+            clock.advance(601)
+            thread.join(20)
+        assert log == ["waits", False]
+
+
+def test_a_signal_handler_holds_the_clock_up() -> None:
+    """It runs amid a wait of the main thread, which does not count as waiting meanwhile."""
+    check("""
+        import roving.testing, signal
+        seen = []
+        def handle(*_):
+            end = time.monotonic() + 0.1
+            while time.monotonic() < end:
+                pass
+            seen.append(clock.time())
+        signal.signal(signal.SIGUSR1, handle)
+        with roving.testing.clock() as clock:
+            def main():
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+                while not seen and clock.time() < 5:
+                    # Rests, and has the clock move on if it may.
+                    roving.sleep(1)
+            roving.spawn(main).join()
+        # The first sleep may begin before the handler.
+        assert seen[0] <= 1, seen
+        print("ok")
+    """)
+
+
+def test_run_waits_by_the_clock() -> None:
+    """For all but daemons, and is itself at rest for it."""
+
+    def main() -> roving.Fiber[None]:
+        roving.spawn(roving.sleep, 3600)
+        return roving.options(daemon=True).spawn(roving.sleep, 7200)
+
+    with at_once(), testing.clock() as clock:
+        daemon = roving.run(main)
+        assert clock.time() == 3600
+        daemon.cancel()
+        daemon.wait()
+
+
 def test_a_descriptor_holds_a_strict_clock_up() -> None:
     """Nobody knows when it will be ready; a lenient clock does not wait for it for ever."""
     reader, writer = os.pipe()
@@ -426,6 +497,20 @@ def test_a_fork_in_between() -> None:
                 with roving.testing.clock():
                     roving.spawn(roving.sleep, 3600).join()
                 assert roving.testing.run(pow, 2, 3) == 8
+                try:
+                    clock.advance(1)
+                except RuntimeError as error:
+                    assert "forked" in str(error)
+                else:
+                    raise AssertionError
+                # Leaves the parent's block.
+                clock.__exit__(None, None, None)
+                with roving.testing.clock() as clock:
+                    roving.sleep(3600)
+                    assert clock.time() == 3600
+                begin = time.monotonic()
+                roving.sleep(0.02)
+                assert time.monotonic() - begin > 0.015
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             roving.spawn(roving.sleep, 3600).join()

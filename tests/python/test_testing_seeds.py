@@ -286,3 +286,27 @@ def test_ctrl_c_in_a_seeded_run() -> None:
         assert roving.testing.run(pow, 2, 3) == 8
         print("ok")
     """)
+
+
+def test_a_call_that_blocks_in_a_run_is_noted_there() -> None:
+    """In its own counters, and nothing is logged: a handler would be one more that comes from outside."""
+    check("""
+        import logging, roving.testing
+        logged = []
+        class Handler(logging.Handler):
+            def emit(self, record):
+                logged.append(record)
+        logging.getLogger("roving").addHandler(Handler())
+        def main():
+            def longest():
+                return max((place["longest"] for place in roving.stats()["blocking_places"]), default=0)
+            while longest() < 0.1:
+                time.sleep(0.2)
+            # One that is logged has its own thread of the pool.
+            return roving.stats()["blocking_threads"]
+        roving.spawn(int).join()
+        assert roving.testing.run(main, seed=1) == 0
+        assert roving.stats()["blocking_calls"] == 0, roving.stats()
+        assert not logged
+        print("ok")
+    """)

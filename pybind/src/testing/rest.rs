@@ -93,14 +93,14 @@ pub(super) enum Found {
     Motion,
     /// Something moves of which nobody tells: look again soon.
     Outside,
-    /// No fiber moves, for the first time or since this moment, and the clock waits to see that last.
-    Since(Instant),
+    /// No fiber moves, nor has since this moment, and the clock waits to see that last. With the turns of all workers until then.
+    Since(Instant, u64),
     /// Nothing will ever move again.
     Stuck,
 }
 
 /// Does what is to be done if nothing moves. By the one thread that watches, with what it found last.
-pub(super) fn step(process: &Process, handle: &Handle, before: Found, changed: bool) -> Found {
+pub(super) fn step(process: &Process, handle: &Handle, before: Found) -> Found {
     if !handle.is_quiet() {
         return Found::Motion;
     }
@@ -130,12 +130,13 @@ pub(super) fn step(process: &Process, handle: &Handle, before: Found, changed: b
     match settings.jump {
         Jump::AtRest | Jump::Never if !rest.is_complete => return Found::Outside,
         Jump::After(time) => {
+            let turns = handle.metrics().workers.iter().map(|worker| worker.turns).sum();
             let since = match before {
-                Found::Since(since) if !changed => since,
+                Found::Since(since, then) if then == turns => since,
                 _ => Instant::now(),
             };
             if since.elapsed() < time {
-                return Found::Since(since);
+                return Found::Since(since, turns);
             }
         }
         _ => {}

@@ -144,9 +144,9 @@ impl Run {
                 return Ok(true);
             }
             let slice = if found == Found::Outside { POLL } else { SLICE };
-            let changed = py.detach(|| observer.wait(Some(Instant::now() + slice)));
+            py.detach(|| observer.wait(Some(Instant::now() + slice)));
             py.check_signals()?;
-            found = rest::step(self.process, handle, found, changed);
+            found = rest::step(self.process, handle, found);
             if found == Found::Stuck {
                 // The last one may have ended since we looked.
                 return Ok(self.only_daemons_are_left());
@@ -165,9 +165,9 @@ impl Run {
                 return false;
             }
             let slice = if found == Found::Outside { POLL } else { SLICE };
-            let changed = py.detach(|| observer.wait(Some(Instant::now() + slice)));
+            py.detach(|| observer.wait(Some(Instant::now() + slice)));
             let before = handle.next_deadline();
-            found = rest::step(self.process, handle, found, changed);
+            found = rest::step(self.process, handle, found);
             // Shielded, and waiting for one another.
             if found == Found::Stuck && before.is_none() && handle.is_quiet() {
                 return handle.metrics().outstanding == 0;

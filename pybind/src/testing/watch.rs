@@ -103,8 +103,8 @@ fn run(process: &'static Process) {
             late
         };
         late.iter().for_each(|waiter| waiter.wake());
-        let changed = observer.wait(next_look(process, found));
-        found = rest::step(process, handle, found, changed);
+        observer.wait(next_look(process, found));
+        found = rest::step(process, handle, found);
     }
 }
 
@@ -113,7 +113,7 @@ fn next_look(process: &Process, found: Found) -> Option<Instant> {
     let asked = process.testing.asked();
     let soon = match (found, asked.clocks.last().map(|clock| clock.jump)) {
         (Found::Outside, _) => Instant::now().checked_add(POLL),
-        (Found::Since(since), Some(rest::Jump::After(time))) => since.checked_add(time),
+        (Found::Since(since, _), Some(rest::Jump::After(time))) => since.checked_add(time),
         _ => None,
     };
     asked.waiters.iter().filter_map(|(_, at)| *at).chain(soon).min()
