@@ -451,9 +451,9 @@ LEAVING = {
         roving.spawn(for_ever)
     """,
     "a run by a seed": """
-        clock.__exit__(None, None, None)
         fiber.cancel()
         fiber.wait()
+        clock.__exit__(None, None, None)
         def main():
             started.set()
             while True:
