@@ -58,6 +58,11 @@ static int may_give_way(struct rv_worker *w, struct rv_fiber *f) {
     return !_Py_atomic_load_int_relaxed(&ts->interp->gc.collecting);
 }
 
+int rv_may_give_way(void) {
+    struct rv_worker *w = rv_this_worker();
+    return w != NULL && w->running != NULL && !rv_orphaned && may_give_way(w, w->running);
+}
+
 /* A token has arrived at this worker. */
 static void give_way(struct rv_worker *w, uint64_t turn) {
     struct rv_fiber *f = w->running;

@@ -205,6 +205,8 @@ void rv_monitor_detach(void);
 void rv_monitor_stop(void);
 /* Raises or lowers the mark of the running fiber that it must not be preempted. */
 void rv_no_preempt(int by);
+/* Whether a fiber runs here and may be suspended where it does not ask for it. Attached. */
+int rv_may_give_way(void);
 /* ../src/preempt.rs: suspends the running fiber, if it is still in this turn and others wait. */
 void rv_preempt(uint64_t turn);
 

@@ -4,7 +4,7 @@
 //! The monitor finds them. To see where one is it stops the world, as a dump does; so it looks at most so often, and of
 //! calls in between only the number is known.
 
-use crate::engine;
+use crate::engine::{self, Process};
 use crate::shim::{self, WorkerState};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -135,25 +135,28 @@ impl Blocked {
     }
 }
 
-/// A worker sits in a blocking call, for so long. Called by the monitor, each millisecond.
-pub(crate) fn note(worker: usize, turn: u64, age: Duration) {
-    if engine::is_stopping() || shim::gil_enabled() {
+/// A worker of this process sits in a blocking call, for so long. Called by its monitor, each millisecond.
+pub(crate) fn note(process: &Process, worker: usize, turn: u64, age: Duration) {
+    if process.is_stopping() || shim::gil_enabled() {
         return;
     }
     // One that blocks and keeps the interpreter would hold up whoever stops the world.
-    if engine::with_blocked(|blocked| blocked.note(worker, turn, age))
-        && engine::worker_state(worker) == WorkerState::Detached
+    if process.with_blocked(|blocked| blocked.note(worker, turn, age))
+        && process.worker_state(worker) == WorkerState::Detached
     {
-        let Some(record) = engine::worker_record(worker) else {
+        let Some(record) = process.worker_record(worker) else {
             return;
         };
         let stack = attached(|py| calls(py, record));
         if let Some(stack) = stack {
-            engine::with_blocked(|blocked| blocked.found(worker, stack));
+            process.with_blocked(|blocked| blocked.found(worker, stack));
         }
     }
-    if let Some((stack, seconds)) = engine::with_blocked(|blocked| blocked.due_for_log(worker)) {
-        log(stack, seconds);
+    // In a run by a seed a handler of the log would be one more thing from outside.
+    if !process.is_seeded()
+        && let Some((stack, seconds)) = process.with_blocked(|blocked| blocked.due_for_log(worker))
+    {
+        log(process, stack, seconds);
     }
 }
 
@@ -181,8 +184,8 @@ fn calls(py: Python<'_>, worker: *mut shim::RvWorker) -> Vec<(String, i32, Strin
 }
 
 /// Has it logged, on a thread made for calls that block: handlers of the log may, and workers and monitor must not.
-fn log(stack: Vec<String>, seconds: f64) {
-    let Some(handle) = engine::started() else { return };
+fn log(process: &Process, stack: Vec<String>, seconds: f64) {
+    let Some(handle) = process.handle() else { return };
     handle.spawn_blocking(move || {
         let _ = Python::try_attach(|py| {
             let report = py
@@ -198,7 +201,7 @@ fn log(stack: Vec<String>, seconds: f64) {
 /// Adds what is known to `stats`.
 pub(crate) fn add_to(stats: &Bound<'_, PyDict>) -> PyResult<()> {
     let py = stats.py();
-    let (times, places) = engine::with_blocked(|blocked| {
+    let (times, places) = engine::process().with_blocked(|blocked| {
         let places = blocked.places.iter().map(|place| {
             let call = format!("{}:{} in {}", place.file, place.line, place.function);
             (call, place.times, place.total, place.longest)

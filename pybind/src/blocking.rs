@@ -2,8 +2,8 @@
 
 use crate::errors::{self, Cancelled};
 use crate::held::Held;
-use crate::wait::{self, Place, Step, Why};
-use crate::{engine, timeout};
+use crate::wait::{self, Place, Step, Target, Why};
+use crate::{clock, engine, timeout};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -13,7 +13,6 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 type Result = std::result::Result<Held, Held>;
 
@@ -63,7 +62,9 @@ pub(crate) fn blocking(
             drop((run, function, args, kwargs));
         });
     });
-    wait::block(py, None, Why::Blocking, |until| wait::join_step(&call, until))?;
+    wait::block(py, None, Why::Blocking, Target::Outside, |until| {
+        wait::join_step(&call, until)
+    })?;
     let result = result.lock().unwrap_or_else(PoisonError::into_inner).take();
     match result {
         Some(Ok(value)) => Ok(value.into_py()),
@@ -158,8 +159,8 @@ fn wait_descriptor(
     let deadline = timeout::deadline(timeout)?;
     let fd = descriptor(fd)?;
     let mut failed = None;
-    let ready = wait::block(py, deadline, Why::Descriptor, |until| {
-        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+    let ready = wait::block(py, deadline, Why::Descriptor, Target::Outside, |until| {
+        let left = until.map(|at| at.saturating_duration_since(clock::now()));
         match wait(fd, left) {
             Ok(()) => Step::Done,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::TimedOut,

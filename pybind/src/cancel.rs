@@ -26,7 +26,7 @@
 use crate::errors::{self, Cancelled};
 use crate::fiber::Fiber;
 use crate::wait::Who;
-use crate::{config, engine, shim};
+use crate::{clock, config, engine, shim};
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::intern;
@@ -72,7 +72,7 @@ impl Scope {
         self.cancelled.load(Ordering::Acquire)
             || self
                 .deadline
-                .is_some_and(|at| at <= *now.get_or_insert_with(Instant::now))
+                .is_some_and(|at| at <= *now.get_or_insert_with(clock::now))
     }
 
     /// Ends the waits of the block.
@@ -216,7 +216,7 @@ fn look(py: Python<'_>) -> Verdict {
             return Verdict::Leave(number);
         }
         if let Some(number) = held_back {
-            let now = now.unwrap_or_else(Instant::now);
+            let now = now.unwrap_or_else(clock::now);
             // A Cancelled that was raised by hand begins a grace too.
             let end = account
                 .grace
@@ -242,7 +242,7 @@ pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<In
 #[cold]
 fn deliver(py: Python<'_>, number: u64) -> PyErr {
     let again = here(|account, fiber| {
-        let grace = Instant::now().checked_add(config::cancel_grace());
+        let grace = clock::now().checked_add(config::cancel_grace());
         account.grace.set(grace);
         account.delivered.replace(true) && fiber.is_some()
     });

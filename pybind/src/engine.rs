@@ -5,7 +5,7 @@ use crate::errors::Cancelled;
 use crate::fork;
 use crate::hooks::{PythonHooks, ROOM};
 use crate::shim::{self, RvWorker, WorkerState};
-use crate::{gil, preempt};
+use crate::{gil, preempt, testing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -29,41 +29,97 @@ struct Engine {
     runtime: Mutex<Option<Runtime>>,
 }
 
-/// What there is once in a process. A child of a fork begins with one of its own.
-struct Process {
+/// What there is once in a process. A child of a fork begins with one of its own. `roving.testing.run` has another, whose
+/// place is taken while it runs: see `testing::seeded`.
+pub(crate) struct Process {
     engine: OnceLock<Engine>,
     starting: Mutex<()>,
     stopping: AtomicBool,
     blocked: Mutex<Blocked>,
     /// The workers there are. Each enters and leaves its own record, which lives as long as it stands here.
     workers: Mutex<Vec<Worker>>,
+    /// Whether its runtime schedules by chance.
+    seeded: bool,
+    pub(crate) testing: testing::State,
 }
 
 impl Process {
-    const fn new() -> Self {
+    const fn new(seeded: bool) -> Self {
         Self {
             engine: OnceLock::new(),
             starting: Mutex::new(()),
             stopping: AtomicBool::new(false),
             blocked: Mutex::new(Blocked::new()),
             workers: Mutex::new(Vec::new()),
+            seeded,
+            testing: testing::State::new(),
         }
     }
 }
 
-static FIRST: Process = Process::new();
+static FIRST: Process = Process::new(false);
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new((&raw const FIRST).cast_mut());
+/// The other one, once there is one.
+static SEEDED: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
 
 #[inline]
-fn process() -> &'static Process {
-    // Relaxed: only changed in a child that has one thread yet.
+pub(crate) fn process() -> &'static Process {
+    // Relaxed: changed in a child that has one thread yet, and by `change_places`, whose caller starts what sees it.
     // SAFETY: never freed.
     unsafe { &*PROCESS.load(Ordering::Relaxed) }
 }
 
 /// Forgets the parent's runtime. Called in the child of a fork, which has one thread and none of the others' locks.
 pub(crate) fn forget() {
-    PROCESS.store(Box::into_raw(Box::new(Process::new())), Ordering::Relaxed);
+    SEEDED.store(std::ptr::null_mut(), Ordering::Relaxed);
+    PROCESS.store(Box::into_raw(Box::new(Process::new(false))), Ordering::Relaxed);
+}
+
+impl Process {
+    /// The handle of its runtime, if that has been started.
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        self.engine.get().map(|engine| &engine.handle)
+    }
+
+    /// Whether its runtime schedules by chance.
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seeded
+    }
+
+    /// Whether the interpreter is on its way out.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// The process whose runtime schedules by chance; made when there is none.
+pub(crate) fn seeded() -> &'static Process {
+    if SEEDED.load(Ordering::Acquire).is_null() {
+        let made = Box::into_raw(Box::new(Process::new(true)));
+        let none = std::ptr::null_mut();
+        if SEEDED
+            .compare_exchange(none, made, Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
+            // SAFETY: just made, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(made) });
+        }
+    }
+    // SAFETY: never freed.
+    unsafe { &*SEEDED.load(Ordering::Acquire) }
+}
+
+/// Puts another process in the place of this one; returns which it was.
+pub(crate) fn change_places(with: &'static Process) -> &'static Process {
+    let before = PROCESS.swap(std::ptr::from_ref(with).cast_mut(), Ordering::AcqRel);
+    // SAFETY: never freed.
+    unsafe { &*before }
+}
+
+/// Gives up the seeded process, with fibers left in it that do not end. Whoever wants one next gets a new one.
+pub(crate) fn give_up(py: Python<'_>, process: &'static Process) {
+    SEEDED.store(std::ptr::null_mut(), Ordering::Release);
+    stop_one(py, process);
 }
 
 #[derive(Clone, Copy)]
@@ -98,7 +154,7 @@ pub(crate) fn started() -> Option<&'static Handle> {
 
 /// Whether the interpreter is on its way out.
 pub(crate) fn is_stopping() -> bool {
-    process().stopping.load(Ordering::Relaxed)
+    process().is_stopping()
 }
 
 /// Starts the runtime with so many workers, unless it runs with as many already.
@@ -133,10 +189,11 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     // With a GIL two workers would only wait for one another.
     let gil = shim::gil_enabled();
     let workers = if gil { Some(1) } else { workers };
+    let process = process();
     let settings = crate::config::start();
     py.detach(|| {
-        let _starting = lock(&process().starting);
-        if process().engine.get().is_some() {
+        let _starting = lock(&process.starting);
+        if process.engine.get().is_some() {
             return Ok(());
         }
         let mut builder = Runtime::builder().embedder_area(ROOM);
@@ -155,14 +212,19 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
         if let Some(threads) = settings.blocking_threads {
             builder = builder.blocking_threads(threads);
         }
-        let runtime = builder.hooks(PythonHooks).build()?;
-        runtime.handle().set_preemption(preempt::quantum());
+        if process.seeded {
+            builder = builder.seed(0);
+        }
+        let runtime = builder.hooks(PythonHooks { process }).build()?;
+        if !process.seeded {
+            runtime.handle().set_preemption(preempt::quantum());
+        }
         let engine = Engine {
             handle: runtime.handle().clone(),
             workers: runtime.handle().metrics().workers.len(),
             runtime: Mutex::new(Some(runtime)),
         };
-        if process().engine.set(engine).is_err() {
+        if process.engine.set(engine).is_err() {
             unreachable!("starting is under a lock");
         }
         Ok::<_, roving_runtime::BuildError>(())
@@ -171,46 +233,65 @@ fn start(py: Python<'_>, workers: Option<usize>) -> PyResult<&'static Engine> {
     // More than once if several threads came here at once: stopping again does nothing.
     let stop = py.import("roving._roving")?.getattr("_stop")?;
     py.import("atexit")?.call_method1("register", (stop,))?;
-    Ok(process().engine.get().expect("it has just been started"))
+    Ok(process.engine.get().expect("it has just been started"))
 }
 
-/// A worker's thread has begun. Called on it, attached.
-pub(crate) fn worker_started(index: usize) {
-    // SAFETY: asks which thread this is.
-    let thread = unsafe { ffi::PyThread_get_thread_ident() };
-    let record = shim::this_worker();
-    lock(&process().workers).push(Worker {
-        index,
-        thread,
-        record,
-    });
-}
+impl Process {
+    /// A worker's thread has begun. Called on it, attached.
+    pub(crate) fn worker_started(&self, index: usize) {
+        // SAFETY: asks which thread this is.
+        let thread = unsafe { ffi::PyThread_get_thread_ident() };
+        let record = shim::this_worker();
+        lock(&self.workers).push(Worker {
+            index,
+            thread,
+            record,
+        });
+    }
 
-/// A worker's thread ends. Called on it, attached.
-pub(crate) fn worker_stopped(index: usize) {
-    lock(&process().workers).retain(|worker| worker.index != index);
-}
+    /// A worker's thread ends. Called on it, attached.
+    pub(crate) fn worker_stopped(&self, index: usize) {
+        lock(&self.workers).retain(|worker| worker.index != index);
+    }
 
-/// What a worker's thread is to the interpreter now. Called by the monitor.
-pub(crate) fn worker_state(index: usize) -> WorkerState {
-    let workers = lock(&process().workers);
-    let found = workers.iter().find(|worker| worker.index == index);
-    found.map_or(WorkerState::Unknown, |worker| {
+    /// What a worker's thread is to the interpreter now. Called by the monitor.
+    pub(crate) fn worker_state(&self, index: usize) -> WorkerState {
+        let workers = lock(&self.workers);
+        let found = workers.iter().find(|worker| worker.index == index);
+        found.map_or(WorkerState::Unknown, |worker| {
+            // SAFETY: it stands in the list, whose lock we hold.
+            unsafe { shim::worker_state(worker.record) }
+        })
+    }
+
+    /// A worker's record, which may be gone at any time: for comparing.
+    pub(crate) fn worker_record(&self, index: usize) -> Option<*mut RvWorker> {
+        let workers = lock(&self.workers);
+        let found = workers.iter().find(|worker| worker.index == index);
+        found.map(|worker| worker.record)
+    }
+
+    /// Calls `f`, which calls nothing of Python's, with what is known of blocking calls.
+    pub(crate) fn with_blocked<R>(&self, f: impl FnOnce(&mut Blocked) -> R) -> R {
+        f(&mut lock(&self.blocked))
+    }
+
+    /// Asks the fiber that runs on a worker in this turn to give way. Called by the monitor.
+    pub(crate) fn ask_to_give_way(&self, index: usize, turn: u64) {
+        if self.is_stopping() {
+            return;
+        }
+        let workers = lock(&self.workers);
+        let found = workers.iter().find(|worker| worker.index == index);
         // SAFETY: it stands in the list, whose lock we hold.
-        unsafe { shim::worker_state(worker.record) }
-    })
-}
-
-/// A worker's record, which may be gone at any time: for comparing.
-pub(crate) fn worker_record(index: usize) -> Option<*mut RvWorker> {
-    let workers = lock(&process().workers);
-    let found = workers.iter().find(|worker| worker.index == index);
-    found.map(|worker| worker.record)
-}
-
-/// Calls `f`, which calls nothing of Python's, with what is known of blocking calls.
-pub(crate) fn with_blocked<R>(f: impl FnOnce(&mut Blocked) -> R) -> R {
-    f(&mut lock(&process().blocked))
+        let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn) });
+        // Sending attaches, and may wait for a worker that waits for this lock.
+        drop(workers);
+        if let Some(token) = token {
+            // SAFETY: claimed, and not sent yet. This is the monitor's thread, detached, and no lock is held.
+            unsafe { shim::send_token(token) };
+        }
+    }
 }
 
 /// Whether the thread that Python knows by this number is a worker.
@@ -220,33 +301,27 @@ pub(crate) fn is_worker_thread(thread: u64) -> bool {
         .any(|worker| worker.thread == thread)
 }
 
-/// Asks the fiber that runs on a worker in this turn to give way. Called by the monitor.
-pub(crate) fn ask_to_give_way(index: usize, turn: u64) {
-    if is_stopping() {
-        return;
-    }
-    let workers = lock(&process().workers);
-    let found = workers.iter().find(|worker| worker.index == index);
-    // SAFETY: it stands in the list, whose lock we hold.
-    let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn) });
-    // Sending attaches, and may wait for a worker that waits for this lock.
-    drop(workers);
-    if let Some(token) = token {
-        // SAFETY: claimed, and not sent yet. This is the monitor's thread, detached, and no lock is held.
-        unsafe { shim::send_token(token) };
-    }
-}
-
 /// Stop the runtime: called by atexit, and of no use to anybody else.
 ///
 /// Fibers are cancelled, and have a moment to clean up. What then still runs Python code is interrupted; what
 /// cannot be interrupted is left behind, and stops for good when it next needs the interpreter.
 #[pyfunction(name = "_stop")]
 pub(crate) fn stop(py: Python<'_>) {
-    let Some(engine) = process().engine.get() else {
+    let seeded = SEEDED.load(Ordering::Acquire);
+    // SAFETY: never freed.
+    if let Some(seeded) = unsafe { seeded.as_ref() } {
+        stop_one(py, seeded);
+    }
+    stop_one(py, process());
+}
+
+fn stop_one(py: Python<'_>, process: &Process) {
+    let Some(engine) = process.engine.get() else {
         return;
     };
-    process().stopping.store(true, Ordering::Relaxed);
+    process.stopping.store(true, Ordering::Relaxed);
+    // Its fibers have no use for virtual time any more: clean-up that waits must end.
+    engine.handle.release_clock();
     let Some(runtime) = lock(&engine.runtime).take() else {
         return;
     };
@@ -275,7 +350,7 @@ pub(crate) fn stop(py: Python<'_>) {
         for (worker, fiber) in &now {
             // The same fiber, all that time: it does not wait, so it has not heard that it was cancelled.
             if running.contains(&(*worker, *fiber)) {
-                interrupt(py, *worker);
+                interrupt(py, process, *worker);
             }
         }
         running = now;
@@ -292,8 +367,8 @@ fn busy(handle: &Handle) -> Vec<(usize, u64)> {
 }
 
 /// Raises Cancelled in whatever Python code a worker runs.
-fn interrupt(py: Python<'_>, worker: usize) {
-    let workers = lock(&process().workers);
+fn interrupt(py: Python<'_>, process: &Process, worker: usize) {
+    let workers = lock(&process.workers);
     let found = workers.iter().find(|found| found.index == worker).copied();
     drop(workers);
     if let Some(Worker { thread, .. }) = found {

@@ -11,7 +11,7 @@ use crate::errors::{self, Cancelled, FiberCancelled, RovingInternalError};
 use crate::held::Held;
 use crate::options::Settings;
 use crate::wait::{self, Why};
-use crate::{deadlock, engine, fork, gil, seams, shim, timeout};
+use crate::{deadlock, engine, fork, gil, seams, shim, testing, timeout};
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTimeoutError, PyTypeError};
 use pyo3::ffi;
@@ -508,6 +508,7 @@ pub(crate) unsafe fn spawn(
     // SAFETY: nobody else has seen the fiber yet.
     unsafe { *object.get().handle.get() = Some(joiner) };
     prepared.start();
+    testing::may_switch();
     Ok(object)
 }
 

@@ -10,7 +10,7 @@
 //! run are at a safe point, those that are detached sleep. What threads that never attach may hold (the monitor) is
 //! made anew, see `engine::forget`.
 
-use crate::{deadlock, engine, guards, locks, seams, shim};
+use crate::{deadlock, engine, guards, locks, seams, shim, testing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -47,6 +47,7 @@ extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     engine::forget();
     deadlock::forget();
+    testing::forget();
     locks::forget_waiters();
     guards::forget();
     seams::forget();

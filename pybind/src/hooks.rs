@@ -1,7 +1,8 @@
 //! What a worker does around sleep and around every switch. `README.md` argues why it is safe.
 
+use crate::blocked;
+use crate::engine::Process;
 use crate::shim::{self, RvFiber, WorkerState};
-use crate::{blocked, engine};
 use roving_runtime::{FiberView, Hooks};
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use std::time::Duration;
 /// fiber uses 2.0 to 2.4 KiB of its C stack, 0.7 KiB here, and all of that is in one page.
 pub(crate) const ROOM: usize = (16 << 10) + (1 << 10);
 
-/// The hooks of the one runtime there is.
-#[derive(Debug)]
-pub(crate) struct PythonHooks;
+/// The hooks of a process's runtime.
+pub(crate) struct PythonHooks {
+    pub(crate) process: &'static Process,
+}
 
 fn record(fiber: FiberView<'_>) -> *mut RvFiber {
     fiber.word().cast()
@@ -28,11 +30,11 @@ impl Hooks for PythonHooks {
 
     fn worker_start(&self, worker: usize) {
         shim::worker_start();
-        engine::worker_started(worker);
+        self.process.worker_started(worker);
     }
 
     fn worker_stop(&self, worker: usize) {
-        engine::worker_stopped(worker);
+        self.process.worker_stopped(worker);
         shim::worker_stop();
     }
 
@@ -81,7 +83,7 @@ impl Hooks for PythonHooks {
             // A worker that waits for the GIL looks like one in a blocking call, and a spare would wait as well.
             return Some(false);
         }
-        match engine::worker_state(worker) {
+        match self.process.worker_state(worker) {
             // Whatever it does there, others could run.
             WorkerState::Detached => Some(true),
             // A collection holds everybody up: a spare would be one more to hold up.
@@ -92,15 +94,15 @@ impl Hooks for PythonHooks {
     }
 
     fn is_outside(&self, worker: usize) -> bool {
-        !shim::gil_enabled() && engine::worker_state(worker) == WorkerState::Detached
+        !shim::gil_enabled() && self.process.worker_state(worker) == WorkerState::Detached
     }
 
     fn blocked(&self, worker: usize, turn: u64, age: Duration) {
-        blocked::note(worker, turn, age);
+        blocked::note(self.process, worker, turn, age);
     }
 
     fn overdue(&self, worker: usize, turn: u64) {
-        engine::ask_to_give_way(worker, turn);
+        self.process.ask_to_give_way(worker, turn);
     }
 
     fn blocking_stop(&self) {

@@ -1,8 +1,8 @@
 //! Waiting for I/O: what the methods in `shim/sockets.c`, `selects.c`, `files.c` and `calls.c` need of the runtime.
 
 use crate::locks::outcome;
-use crate::wait::{self, Step, Why};
-use crate::{blocking, shim};
+use crate::wait::{self, Step, Target, Why};
+use crate::{blocking, clock, shim};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// When a timeout in nanoseconds is over; a negative one never is.
 fn deadline(timeout: i64) -> Option<Instant> {
     let timeout = u64::try_from(timeout).ok()?;
-    Instant::now().checked_add(Duration::from_nanos(timeout))
+    clock::now().checked_add(Duration::from_nanos(timeout))
 }
 
 fn os_error(error: &io::Error) -> PyErr {
@@ -39,8 +39,12 @@ fn wait_by(timeout: i64, mut wait: impl FnMut(Option<Instant>) -> io::Result<boo
     // SAFETY: called attached, by C code.
     let py = unsafe { Python::assume_attached() };
     let mut failed = None;
-    let waited = wait::block(py, deadline(timeout), Why::Descriptor, |until| {
-        match wait(until) {
+    let waited = wait::block(
+        py,
+        deadline(timeout),
+        Why::Descriptor,
+        Target::Outside,
+        |until| match wait(until) {
             Ok(true) => Step::Done,
             Ok(false) => Step::TimedOut,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::TimedOut,
@@ -50,8 +54,8 @@ fn wait_by(timeout: i64, mut wait: impl FnMut(Option<Instant>) -> io::Result<boo
                 failed = Some(error);
                 Step::Done
             }
-        }
-    })?;
+        },
+    )?;
     match failed {
         Some(error) => Err(os_error(&error)),
         None => Ok(waited),
@@ -98,7 +102,7 @@ unsafe extern "C" fn rv_wait_fds(fds: *const libc::pollfd, count: usize, timeout
             .collect()
     };
     outcome(wait_by(timeout, |until| {
-        let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = until.map(|at| at.saturating_duration_since(clock::now()));
         roving_runtime::wait_fds(&mut questions, left).map(|ready| ready != 0)
     }))
 }

@@ -7,6 +7,7 @@ mod blocked;
 mod blocking;
 mod cancel;
 mod channel;
+mod clock;
 mod config;
 mod deadlock;
 mod engine;
@@ -27,6 +28,7 @@ mod scope;
 mod seams;
 mod shim;
 mod sync;
+mod testing;
 mod timeout;
 mod wait;
 
@@ -51,6 +53,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<scope::children::Scope>()?;
     module.add_class::<scope::timeout::Timeout>()?;
     module.add_class::<scope::shield::Shield>()?;
+    module.add_class::<testing::Clock>()?;
     module.add("Closed", py.get_type::<errors::Closed>())?;
     module.add("Deadlock", py.get_type::<errors::Deadlock>())?;
     module.add(
@@ -86,5 +89,8 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patch, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patches, module)?)?;
+    module.add_function(wrap_pyfunction!(clock::_monotonic, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::run_seeded, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::wait_all_parked, module)?)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Fibers wait in one [`Lot`], at the address of the lock. README.md in `shim` argues why no wake-up is lost.
 
-use crate::{shim, wait};
+use crate::{clock, shim, wait};
 use pyo3::prelude::*;
 use roving_runtime::sync::{ForeignLock, ForeignWaiters, Lot, LotPlace, LotWait};
 use std::ffi::{c_char, c_int, c_void};
@@ -55,7 +55,7 @@ unsafe fn byte_lock<'a>(byte: *mut u8) -> ForeignLock<'a, Threads> {
 
 fn deadline(timeout: i64) -> Option<Instant> {
     let timeout = u64::try_from(timeout).ok()?;
-    Instant::now().checked_add(Duration::from_nanos(timeout))
+    clock::now().checked_add(Duration::from_nanos(timeout))
 }
 
 pub(crate) fn outcome(waited: PyResult<bool>) -> c_int {
@@ -128,7 +128,8 @@ unsafe extern "C" fn rv_park_for_semaphore(lock: *const *mut c_void, timeout: i6
         let mut first = None;
         let mut place = LotPlace::Back;
         loop {
-            let enough = failures >= LIMIT || first.is_some_and(|at: Instant| at.elapsed() >= GRACE);
+            let enough = failures >= LIMIT
+                || first.is_some_and(|at: Instant| clock::now().saturating_duration_since(at) >= GRACE);
             let token = if enough { FAILED_ENOUGH } else { FRESH };
             let needed = || {
                 // SAFETY: alive by the caller's promise.
@@ -139,7 +140,7 @@ unsafe extern "C" fn rv_park_for_semaphore(lock: *const *mut c_void, timeout: i6
                 LotWait::TimedOut => return Ok(false),
                 LotWait::Woken(_nudged) => {
                     failures += 1;
-                    first = first.or_else(|| Some(Instant::now()));
+                    first = first.or_else(|| Some(clock::now()));
                     place = LotPlace::Front;
                 }
             }

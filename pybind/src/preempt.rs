@@ -50,7 +50,9 @@ pub(crate) fn set(setting: Setting) {
         Setting::Every(quantum) => u64::try_from(quantum.as_nanos()).unwrap_or(u64::MAX),
     };
     QUANTUM.store(nanos, Ordering::Relaxed);
-    if let Some(handle) = engine::started() {
+    if let Some(handle) = engine::started()
+        && !engine::process().is_seeded()
+    {
         handle.set_preemption(quantum());
     }
 }

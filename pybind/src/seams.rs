@@ -5,8 +5,8 @@ use crate::errors::Cancelled;
 use crate::held::Held;
 use crate::locks::{lot, outcome};
 use crate::options::Settings;
-use crate::wait::{self, Step, Why};
-use crate::{blocking, entry, shim};
+use crate::wait::{self, Step, Target, Why};
+use crate::{blocking, clock, entry, shim};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -200,7 +200,7 @@ extern "C" fn rv_cancelled_class() -> *mut ffi::PyObject {
 
 fn deadline(timeout: i64) -> Option<Instant> {
     let timeout = u64::try_from(timeout).ok()?;
-    Instant::now().checked_add(Duration::from_nanos(timeout))
+    clock::now().checked_add(Duration::from_nanos(timeout))
 }
 
 /// What is asked whether there is reason to wait.
@@ -249,9 +249,9 @@ unsafe extern "C" fn rv_wait_while(
         }
     };
     outcome(if shielded != 0 {
-        wait::block_regardless(py, why, step).map(|()| true)
+        wait::block_regardless(py, why, Target::Outside, step).map(|()| true)
     } else {
-        wait::block(py, deadline(timeout), why, &mut step)
+        wait::block(py, deadline(timeout), why, Target::Outside, &mut step)
     })
 }
 
@@ -283,7 +283,7 @@ unsafe extern "C" fn rv_join_native(handle: *mut ffi::PyObject, timeout: i64) ->
             if handle.call_method0("is_done")?.is_truthy()? {
                 return Ok(true);
             }
-            let left = deadline.map_or(SLICE, |at| at.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(SLICE, |at| at.saturating_duration_since(clock::now()));
             if left.is_zero() {
                 return Ok(false);
             }
@@ -313,8 +313,8 @@ fn wait_descriptor(py: Python<'_>, fd: RawFd, write: bool) -> PyResult<()> {
         roving_runtime::wait_readable
     };
     let mut failed = None;
-    wait::block(py, None, Why::Descriptor, |until| {
-        match wait(fd, until.map(|at| at.saturating_duration_since(Instant::now()))) {
+    wait::block(py, None, Why::Descriptor, Target::Outside, |until| {
+        match wait(fd, until.map(|at| at.saturating_duration_since(clock::now()))) {
             Ok(()) => Step::Done,
             Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::TimedOut,
             Err(error) if roving_runtime::is_cancelled(&error) => Step::Interrupted,

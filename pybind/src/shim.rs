@@ -48,6 +48,7 @@ mod raw {
         pub(super) fn rv_monitor_detach();
         pub(super) fn rv_worker_calls(worker: *mut RvWorker) -> *mut PyObject;
         pub(super) fn rv_no_preempt(by: c_int);
+        pub(super) fn rv_may_give_way() -> c_int;
         pub(super) fn rv_gil_enabled() -> c_int;
         pub(super) fn rv_needs_gil(module: *mut PyObject) -> c_int;
         pub(super) fn rv_current() -> *mut RvFiber;
@@ -293,6 +294,12 @@ pub(crate) unsafe fn monitor_stop() {
 pub(crate) fn no_preempt(by: c_int) {
     // SAFETY: changes a count in the record of the fiber that runs here, if one does.
     unsafe { raw::rv_no_preempt(by) };
+}
+
+/// Whether a fiber runs here and may be suspended where it does not ask for it.
+pub(crate) fn may_give_way() -> bool {
+    // SAFETY: called attached; looks at this thread's own records.
+    unsafe { raw::rv_may_give_way() != 0 }
 }
 
 /// Whether threads take turns with a GIL.

@@ -1,5 +1,6 @@
 //! Timeouts as Python gives them.
 
+use crate::clock;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
@@ -22,5 +23,5 @@ pub(crate) fn duration(seconds: f64, what: &str) -> PyResult<Option<Duration>> {
 /// When a wait with this timeout ends; `None` for never.
 pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     let Some(seconds) = timeout else { return Ok(None) };
-    Ok(duration(seconds, "timeout")?.and_then(|timeout| Instant::now().checked_add(timeout)))
+    Ok(duration(seconds, "timeout")?.and_then(|timeout| clock::now().checked_add(timeout)))
 }

@@ -10,7 +10,7 @@
 //! them: so no one who stops the world waits for a holder, and the collector finds what they guard at rest.
 
 use crate::deadlock::Lookout;
-use crate::{cancel, deadlock, fork, shim};
+use crate::{cancel, clock, deadlock, fork, shim, testing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use roving_runtime::{Handle, JoinHandle, PlainThread};
@@ -93,7 +93,10 @@ impl Who {
     pub(crate) fn interrupt(&self) {
         match self {
             Who::Fiber(fiber) => fiber.cancel(),
-            Who::Thread(thread) => thread.unpark(),
+            Who::Thread(thread) => {
+                testing::disturb(thread);
+                thread.unpark();
+            }
             Who::Nobody => {}
         }
     }
@@ -135,6 +138,11 @@ impl Waiter {
             .is_ok()
     }
 
+    /// Whether nobody waits for it to be chosen any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.word.load(Ordering::Acquire) != WAITING
+    }
+
     /// What its chooser said.
     #[inline]
     pub(crate) fn chosen(&self) -> Option<u32> {
@@ -146,6 +154,7 @@ impl Waiter {
     #[inline]
     pub(crate) fn wake(&self) {
         self.who.wake();
+        testing::may_switch();
     }
 
     /// Parks once.
@@ -154,7 +163,7 @@ impl Waiter {
         if self.chosen().is_some() {
             return Step::Done;
         }
-        let left = left(until);
+        let left = until.map(left);
         if left.is_some_and(|left| left.is_zero()) {
             return Step::TimedOut;
         }
@@ -178,13 +187,24 @@ impl Waiter {
         deadline: Option<Instant>,
         what: Why,
     ) -> PyResult<bool> {
-        block(py, deadline, what, |until| self.park(until))
+        block(py, deadline, what, Target::Waiter(self), |until| self.park(until))
     }
 
     /// Waits until it is chosen, whatever else may come.
     pub(crate) fn wait_regardless(self: &Arc<Self>, py: Python<'_>, what: Why) -> PyResult<()> {
-        block_regardless(py, what, |until| self.park(until))
+        block_regardless(py, what, Target::Waiter(self), |until| self.park(until))
     }
+}
+
+/// What ends a wait. Of a plain thread it is asked whether it has: see `testing`.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    Waiter(&'a Arc<Waiter>),
+    Fiber(&'a JoinHandle<()>),
+    /// The end of all fibers but daemons.
+    All,
+    /// Something that nobody here knows of.
+    Outside,
 }
 
 /// How a park ended.
@@ -221,11 +241,13 @@ pub(crate) enum Why {
     /// As with a lock, a thread that is none of ours may end them.
     Thread,
     Queue,
+    /// That all others have parked.
+    Quiet,
 }
 
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
-        const TEXTS: [&str; 16] = [
+        const TEXTS: [&str; 17] = [
             "",
             "sleep",
             "join",
@@ -242,6 +264,7 @@ impl Why {
             "lock",
             "thread",
             "queue",
+            "wait_all_parked",
         ];
         TEXTS[usize::from(code)]
     }
@@ -257,6 +280,7 @@ impl Why {
                 | Why::ForeignLock
                 | Why::Thread
                 | Why::Queue
+                | Why::Quiet
         )
     }
 }
@@ -268,6 +292,7 @@ pub(crate) fn block(
     py: Python<'_>,
     deadline: Option<Instant>,
     what: Why,
+    target: Target<'_>,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<bool> {
     let place = place_for_others()?;
@@ -277,7 +302,7 @@ pub(crate) fn block(
         let limit = cancel::before_park(py)?;
         let until = cancel::earlier(deadline, limit);
         let step = match place {
-            Place::Thread => park_thread(py, what, until, lookout.as_mut(), &mut step)?,
+            Place::Thread => park_thread(py, what, until, target, lookout.as_mut(), &mut step)?,
             _ => park_fiber(what, until, &mut step),
         };
         match step {
@@ -285,7 +310,7 @@ pub(crate) fn block(
             Step::Interrupted => cancel::interrupted(),
             Step::TimedOut | Step::Again => {}
         }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if deadline.is_some_and(|at| at <= clock::now()) {
             return Ok(false);
         }
     }
@@ -295,12 +320,13 @@ pub(crate) fn block(
 pub(crate) fn block_regardless(
     py: Python<'_>,
     what: Why,
+    target: Target<'_>,
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<()> {
     let place = place_for_others()?;
     loop {
         let step = match place {
-            Place::Thread => park_thread(py, what, None, None, &mut step)?,
+            Place::Thread => park_thread(py, what, None, target, None, &mut step)?,
             _ => park_fiber(what, None, &mut step),
         };
         match step {
@@ -348,7 +374,7 @@ pub(crate) fn for_lock(
             Step::Interrupted => cancel::interrupted(),
             Step::TimedOut | Step::Again => {}
         }
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if deadline.is_some_and(|at| at <= clock::now()) {
             return Ok(false);
         }
     }
@@ -370,12 +396,15 @@ fn park_thread(
     py: Python<'_>,
     what: Why,
     until: Option<Instant>,
+    target: Target<'_>,
     lookout: Option<&mut Lookout>,
     step: &mut (impl FnMut(Option<Instant>) -> Step + Send),
 ) -> PyResult<Step> {
+    clock::enlist_thread();
+    let watched = testing::wait_of_thread(until, target);
     let endless = (until.is_none() && what.is_ours()).then(deadlock::ThreadWaits::new);
     let lookout = lookout.filter(|_| endless.is_some());
-    let slice = if matches!(what, Why::Descriptor) && cancel::is_in_scope() {
+    let slice = if matches!(what, Why::Descriptor) && (cancel::is_in_scope() || clock::stands()) {
         Some(SLICE)
     } else if let Some(lookout) = &lookout {
         Some(lookout.pace())
@@ -383,8 +412,11 @@ fn park_thread(
         // Only the main thread runs signal handlers.
         shim::is_main_thread().then_some(NET)
     };
-    let slice = slice.map(|slice| Instant::now() + slice);
+    let slice = slice.map(|slice| clock::now() + slice);
+    let until = until.map(clock::not_at_once);
     let ended = py.detach(|| step(cancel::earlier(until, slice)));
+    // From here on it runs, be it in a signal handler.
+    drop(watched);
     if ended != Step::Done {
         py.check_signals()?;
         if let Some(lookout) = lookout {
@@ -400,21 +432,32 @@ pub(crate) fn join(py: Python<'_>, handle: &JoinHandle<()>, deadline: Option<Ins
     if handle.is_done() {
         return Ok(true);
     }
-    block(py, deadline, Why::Join, |until| join_step(handle, until))
+    block(py, deadline, Why::Join, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
 /// Waits until a fiber is done, whatever else may come.
 pub(crate) fn join_regardless(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<()> {
-    block_regardless(py, Why::Scope, |until| join_step(handle, until))
+    block_regardless(py, Why::Scope, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
 /// As [`join`], for a scope that ends.
 pub(crate) fn join_in_scope(py: Python<'_>, handle: &JoinHandle<()>) -> PyResult<bool> {
-    block(py, None, Why::Scope, |until| join_step(handle, until))
+    block(py, None, Why::Scope, Target::Fiber(handle), |until| {
+        join_step(handle, until)
+    })
 }
 
+#[inline]
 pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step {
-    match handle.wait_interruptible(left(until)) {
+    let done = match until {
+        None => handle.wait_interruptible(None),
+        Some(at) => wait_until(handle, at),
+    };
+    match done {
         Ok(true) => Step::Done,
         // Or its time is over: the caller looks.
         Ok(false) => Step::Again,
@@ -422,36 +465,46 @@ pub(crate) fn join_step(handle: &JoinHandle<()>, until: Option<Instant>) -> Step
     }
 }
 
+/// Apart from the join without an end, which is small.
+#[inline(never)]
+fn wait_until(handle: &JoinHandle<()>, at: Instant) -> Result<bool, roving_runtime::Cancelled> {
+    handle.wait_interruptible(Some(left(at)))
+}
+
 /// Waits in a plain thread until all fibers but daemons have ended.
 pub(crate) fn join_all(py: Python<'_>, handle: &Handle, regardless: bool) -> PyResult<()> {
-    let step = |until| match handle.wait_idle(left(until)) {
+    let step = |until: Option<Instant>| match handle.wait_idle(until.map(left)) {
         true => Step::Done,
         false => Step::Again,
     };
     if regardless {
-        block_regardless(py, Why::Join, step)
+        block_regardless(py, Why::Join, Target::All, step)
     } else {
-        block(py, None, Why::Join, step).map(drop)
+        block(py, None, Why::Join, Target::All, step).map(drop)
     }
 }
 
-fn left(until: Option<Instant>) -> Option<Duration> {
-    until.map(|at| at.saturating_duration_since(Instant::now()))
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(clock::now())
 }
 
 /// Waits for so long.
 pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
-    let deadline = Instant::now().checked_add(duration);
+    let deadline = clock::now().checked_add(duration);
     let waiter = Arc::new(Waiter::new());
     if duration.is_zero() {
         return pause(py);
     }
     if place()? == Place::Callback {
-        // As a thread would. Nor is anybody cancelled here: C code would swallow it.
+        // As a thread would, and by the system's clock: this keeps the worker, and no other moves while one runs. Nor is
+        // anybody cancelled here: C code would swallow it.
         py.detach(|| std::thread::sleep(duration));
         return Ok(());
     }
-    block(py, deadline, Why::Sleep, |until| waiter.park(until)).map(drop)
+    block(py, deadline, Why::Sleep, Target::Waiter(&waiter), |until| {
+        waiter.park(until)
+    })
+    .map(drop)
 }
 
 /// Lets others run, and looks at the account.
@@ -471,6 +524,7 @@ pub(crate) fn pause(py: Python<'_>) -> PyResult<()> {
 /// Looks at the account.
 #[inline]
 pub(crate) fn checkpoint(py: Python<'_>) -> PyResult<()> {
+    testing::may_switch();
     if roving_runtime::checkpoint().is_err() {
         cancel::interrupted();
     }

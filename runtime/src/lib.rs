@@ -32,10 +32,10 @@ pub use runtime::hyper;
 #[cfg(not(loom))]
 pub use runtime::{
     BlockingMetrics, BuildError, Builder, DropPolicy, FiberBuilder, FiberInfo, FiberState, FutureHandle,
-    Handle, Metrics, Prepared, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind,
+    Handle, Metrics, Observer, Prepared, Runtime, Scope, ScopedJoinHandle, Sleep, SpawnError, SpawnErrorKind,
     WorkerMetrics, block_on, blocking, scope, sleep_future, spawn, spawn_future,
 };
-#[cfg(not(loom))]
-pub use scheduler::preempt;
 pub use scheduler::{FiberView, Hooks, NoHooks};
+#[cfg(not(loom))]
+pub use scheduler::{chance, chance_to_switch, preempt};
 pub use stack::StackError;

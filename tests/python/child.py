@@ -22,6 +22,33 @@ faulthandler.enable()
 import roving
 """
 
+# To be put before a program: sends its main thread SIGINT at the moment it is there to be interrupted.
+INTERRUPT = """
+import os, signal
+def interrupt_in(line):
+    # Sends the main thread SIGINT once it sleeps in this line of the program. To be called in a line before it.
+    main = threading.main_thread()
+    def sleeps():
+        frame = sys._current_frames()[main.ident]
+        while frame.f_back is not None:
+            frame = frame.f_back
+        if frame.f_lineno != line:
+            return False
+        # Several times over: it may wait for somebody who stops the world, as we just did.
+        for _ in range(5):
+            with open(f"/proc/self/task/{main.native_id}/stat") as stat:
+                if stat.read().rpartition(")")[2].split()[0] != "S":
+                    return False
+            time.sleep(0.005)
+        return True
+    def send():
+        while os.path.exists("/proc/self/task") and not sleeps():
+            time.sleep(0.005)
+        # To this thread: the system may give one that is for the process to any.
+        signal.pthread_kill(main.ident, signal.SIGINT)
+    threading.Thread(target=send).start()
+"""
+
 
 def run(
     source: str,

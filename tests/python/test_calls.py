@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -374,37 +375,29 @@ def test_stats() -> None:
 def test_ctrl_c_in_a_wait() -> None:
     """Of the main thread, whatever it waits for."""
     child.check(
-        """
-        import os, signal
-        def kick(ready):
-            ready.wait()
-            time.sleep(0.1)
-            os.kill(os.getpid(), signal.SIGINT)
-        def kicker():
-            ready = threading.Event()
-            threading.Thread(target=kick, args=(ready,)).start()
-            return ready
+        child.INTERRUPT
+        + textwrap.dedent("""
         lock = roving.Lock(); lock.acquire()
         channel = roving.Channel()
         for wait in (lock.acquire, channel.recv, roving.Event().wait, roving.Queue().get,
                      lambda: roving.sleep(60), lambda: roving.spawn(roving.sleep, 60).join()):
-            ready = kicker()
+            interrupt_in(sys._getframe().f_lineno + 2)
             try:
-                ready.set()
                 wait()
             except KeyboardInterrupt:
                 pass
             else:
                 raise AssertionError
-        ready = kicker()
-        try:
+        def scope():
             with roving.scope() as scope:
                 scope.spawn(roving.sleep, 60)
-                ready.set()
+        interrupt_in(sys._getframe().f_lineno + 2)
+        try:
+            scope()
         except BaseExceptionGroup as error:
             assert isinstance(error.exceptions[0], KeyboardInterrupt)
         print("ok")
-        """,
+        """),
         timeout=30,
     )
 

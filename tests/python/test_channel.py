@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import roving
-from parked import until_parked
-from test_scope import Place, places
+from roving import testing
+from test_scope import Place, timed_places
 
 
-@places
+@timed_places
 @pytest.mark.parametrize("capacity", [0, 1, 7])
 def test_all_arrive_in_order(place: Place, capacity: int) -> None:
     """Once each, the very objects."""
@@ -64,7 +64,7 @@ def test_many_senders_and_receivers() -> None:
     assert sorted(got) == list(range(1000))
 
 
-@places
+@timed_places
 def test_what_need_not_wait(place: Place) -> None:
     """try_ does it, or says that it would."""
 
@@ -78,10 +78,10 @@ def test_what_need_not_wait(place: Place) -> None:
             channel.try_send(2)
         assert channel.try_recv() == 1
         with pytest.raises(TimeoutError):
-            channel.recv(timeout=0.002)
-        channel.send(3, timeout=0.002)
+            channel.recv(timeout=2)
+        channel.send(3, timeout=2)
         with pytest.raises(TimeoutError):
-            channel.send(4, timeout=0.002)
+            channel.send(4, timeout=2)
         channel.close()
         channel.close()
         assert channel.closed
@@ -108,7 +108,7 @@ def test_closing_wakes_all() -> None:
             "select": functools.partial(roving.select, channel.recv_op()),
         }
         fibers = [roving.spawn(waits[act]) for _ in range(3)]
-        until_parked(*fibers)
+        testing.wait_all_parked(20)
         channel.close()
         for fiber in fibers:
             with pytest.raises(roving.Closed):
@@ -119,11 +119,12 @@ def test_a_receiver_that_gives_up_takes_nothing() -> None:
     """A cancelled one, or one out of time."""
     channel: roving.Channel[int] = roving.Channel()
     fiber = roving.spawn(channel.recv)
-    until_parked(fiber)
+    testing.wait_all_parked(20)
     fiber.cancel()
     fiber.wait()
-    with pytest.raises(TimeoutError):
-        channel.recv(timeout=0.002)
+    with testing.clock() as clock, pytest.raises(TimeoutError):
+        channel.recv(timeout=2)
+    assert clock.time() == 2
     other = roving.spawn(channel.recv)
     channel.send(7, timeout=10)
     assert other.join(10) == 7
@@ -158,7 +159,7 @@ def test_nothing_is_lost_when_receivers_are_cancelled() -> None:
     assert sorted(got) == list(range(2000))
 
 
-@places
+@timed_places
 def test_select_does_exactly_one(place: Place) -> None:
     """Of receiving and sending, over and over."""
 

@@ -101,8 +101,9 @@ def test_exit(program: str) -> None:
 
 def test_ctrl_c_while_the_main_thread_waits_for_a_lock() -> None:
     """That a fiber holds: it is interrupted, as ever, and the fiber goes on."""
-    child.check("""
-        import os, signal
+    child.check(
+        child.INTERRUPT
+        + textwrap.dedent("""
         lock, go = threading.Lock(), threading.Event()
         def hold():
             with lock:
@@ -110,7 +111,7 @@ def test_ctrl_c_while_the_main_thread_waits_for_a_lock() -> None:
         fiber = roving.spawn(hold)
         while not lock.locked():
             time.sleep(0.001)
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        interrupt_in(sys._getframe().f_lineno + 2)
         try:
             lock.acquire()
         except KeyboardInterrupt:
@@ -118,7 +119,8 @@ def test_ctrl_c_while_the_main_thread_waits_for_a_lock() -> None:
             fiber.join(10)
             assert lock.acquire(timeout=1)
             print("ok", flush=True)
-    """)
+        """)
+    )
 
 
 def test_handlers_run_in_the_main_thread() -> None:

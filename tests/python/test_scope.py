@@ -2,12 +2,13 @@
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import roving
 from parked import until_parked
+from roving import testing
 
 
 def in_fiber(function: Callable[[], Any]) -> Any:
@@ -20,17 +21,37 @@ def in_thread(function: Callable[[], Any]) -> Any:
     return function()
 
 
+def in_timed_fiber(function: Callable[[], Any]) -> Any:
+    """Run in a fiber, by a clock that moves when nothing else does: what never comes is late at once."""
+    with testing.clock():
+        return roving.spawn(function).join(1000)
+
+
+def in_timed_thread(function: Callable[[], Any]) -> Any:
+    """Run here, in a plain thread, by such a clock."""
+    with testing.clock():
+        return function()
+
+
+@pytest.fixture
+def clock() -> Iterator[testing.clock]:
+    """Give the test such a clock."""
+    with testing.clock() as clock:
+        yield clock
+
+
 places = pytest.mark.parametrize("place", [in_fiber, in_thread])
+timed_places = pytest.mark.parametrize("place", [in_timed_fiber, in_timed_thread])
 type Place = Callable[[Callable[[], Any]], Any]
 
 
 def boom() -> None:
     """Wait a little, and raise."""
-    roving.sleep(0.005)
+    roving.sleep(5)
     raise ValueError("boom")
 
 
-@places
+@timed_places
 def test_a_scope_waits_for_its_fibers(place: Place) -> None:
     """All have ended when it has, also those that they spawned."""
 
@@ -40,7 +61,7 @@ def test_a_scope_waits_for_its_fibers(place: Place) -> None:
         def child(scope: roving.Scope, depth: int) -> None:
             if depth:
                 scope.spawn(child, scope, depth - 1)
-            roving.sleep(0.001)
+            roving.sleep(1)
             ended.append(depth)
 
         with roving.scope() as scope:
@@ -51,7 +72,7 @@ def test_a_scope_waits_for_its_fibers(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_the_first_error_cancels_the_rest_and_the_block(place: Place) -> None:
     """And is raised in a group."""
 
@@ -67,7 +88,7 @@ def test_the_first_error_cancels_the_rest_and_the_block(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_a_block_that_fails_cancels_its_fibers(place: Place) -> None:
     """What it raised is in the group."""
 
@@ -81,7 +102,7 @@ def test_a_block_that_fails_cancels_its_fibers(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_base_exceptions_make_a_base_exception_group(place: Place) -> None:
     """As the standard library's groups want it."""
 
@@ -93,7 +114,7 @@ def test_base_exceptions_make_a_base_exception_group(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_an_error_joined_in_the_block_is_there_once(place: Place) -> None:
     """Though it came by two ways."""
 
@@ -105,7 +126,7 @@ def test_an_error_joined_in_the_block_is_there_once(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_cancelling_a_scope_is_no_error(place: Place) -> None:
     """Its fibers and its block just end."""
 
@@ -127,6 +148,7 @@ def test_a_child_that_is_cancelled_alone() -> None:
         scope.spawn(roving.sleep, 60).cancel()
 
 
+@pytest.mark.usefixtures("clock")
 def test_a_scope_in_a_scope() -> None:
     """An error inside goes out through both, a group in a group; cancelling outside reaches inside."""
     with pytest.raises(ExceptionGroup) as raised, roving.scope() as outer:
@@ -154,7 +176,7 @@ def test_a_scope_in_a_scope() -> None:
             roving.sleep(60)
 
     fiber = roving.spawn(nest, 5)
-    roving.sleep(0.02)
+    testing.wait_all_parked(20)
     fiber.cancel()
     with pytest.raises(roving.FiberCancelled):
         fiber.join(10)
@@ -207,14 +229,19 @@ def test_many_children_of_a_long_scope_are_let_go() -> None:
         assert kept < 100
 
 
-@places
+@timed_places
 def test_a_timeout(place: Place) -> None:
     """Ends what the block waits for."""
 
     def body() -> None:
-        with pytest.raises(TimeoutError, match=r"0\.01") as raised, roving.timeout(0.01) as limit:
+        with (
+            testing.clock() as clock,
+            pytest.raises(TimeoutError, match=r"0\.01") as raised,
+            roving.timeout(0.01) as limit,
+        ):
             roving.sleep(60)
         assert limit.expired
+        assert clock.time() == 0.01
         assert isinstance(raised.value.__cause__, roving.Cancelled)
         with roving.timeout(60) as limit:
             roving.sleep(0)
@@ -225,7 +252,7 @@ def test_a_timeout(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_each_wait_ends_in_time(place: Place) -> None:
     """Whatever is waited for."""
 
@@ -252,15 +279,17 @@ def test_each_wait_ends_in_time(place: Place) -> None:
             roving.Queue().get,
         ]
         for wait in waits:
-            with roving.move_on_after(0.005) as limit:
+            with testing.clock() as clock, roving.move_on_after(5) as limit:
                 wait()
             assert limit.expired
+            assert clock.time() == 5
         fiber.cancel()
+        fiber.wait()
 
     place(body)
 
 
-@places
+@timed_places
 def test_the_outer_timeout_is_first(place: Place) -> None:
     """Each raises its own."""
 
@@ -278,7 +307,7 @@ def test_the_outer_timeout_is_first(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_no_time_at_all(place: Place) -> None:
     """The first wait ends the block; what waits for nothing is done."""
 
@@ -309,19 +338,20 @@ def test_limits_that_are_none(seconds: float) -> None:
         roving.move_on_after(seconds)
 
 
-@places
+@timed_places
 def test_swallowed_it_comes_back(place: Place) -> None:
     """At each wait, until the block is left."""
 
     def body() -> None:
         times = 0
-        with roving.move_on_after(0.005):
+        with testing.clock() as clock, roving.move_on_after(5):
             while times < 10:
                 try:
                     roving.sleep(60)
                 except roving.Cancelled:
                     times += 1
         assert times == 10
+        assert clock.time() == 5
 
     place(body)
 
@@ -345,6 +375,7 @@ def test_swallowing_in_a_loop_does_not_stop_the_worker() -> None:
         assert fiber.wait(10)
 
 
+@pytest.mark.usefixtures("clock")
 def test_clean_up_may_wait() -> None:
     """While the cancellation is being handled, in whatever way, and may have its own timeouts."""
     log: list[object] = []
@@ -354,23 +385,23 @@ def test_clean_up_may_wait() -> None:
             try:
                 roving.sleep(60)
             finally:
-                roving.sleep(0.002)
+                roving.sleep(1)
                 log.append("finally")
-                with roving.move_on_after(0.002) as limit:
+                with roving.move_on_after(2) as limit:
                     roving.sleep(60)
                 log.append(limit.expired)
                 try:
                     raise KeyError
                 except KeyError:
-                    roving.sleep(0.002)
+                    roving.sleep(1)
                     log.append("nested")
         except roving.Cancelled:
-            roving.sleep(0.002)
+            roving.sleep(0.9)
             log.append("except")
             raise
 
     one = roving.spawn(fiber)
-    until_parked(one)
+    testing.wait_all_parked(20)
     one.cancel()
     assert one.wait(10)
     assert one.cancelled()
@@ -411,69 +442,66 @@ def test_what_comes_up_in_clean_up_is_clean_up() -> None:
     assert log, "cancelled before it began"
 
 
-def test_clean_up_may_not_wait_for_ever() -> None:
+def test_clean_up_may_not_wait_for_ever(clock: testing.clock) -> None:
     """After the grace the next Cancelled is raised in it."""
-    roving.configure(cancel_grace=0.01)
-    try:
-        log = []
+    log = []
 
-        def fiber() -> None:
+    def fiber() -> None:
+        try:
+            roving.sleep(60)
+        except roving.Cancelled:
             try:
                 roving.sleep(60)
             except roving.Cancelled:
-                try:
-                    roving.sleep(60)
-                except roving.Cancelled:
-                    log.append("again")
-                    raise
+                log.append(clock.time())
+                raise
 
-        one = roving.spawn(fiber)
-        until_parked(one)
-        one.cancel()
-        assert one.wait(10)
-        assert log == ["again"]
-    finally:
-        roving.configure(cancel_grace=5)
+    one = roving.spawn(fiber)
+    testing.wait_all_parked(20)
+    one.cancel()
+    assert one.wait(10)
+    assert log == [5]
 
 
-def test_a_shield_holds_back() -> None:
+def test_a_shield_holds_back(clock: testing.clock) -> None:
     """What is outside; and what is inside works."""
     log: list[object] = []
 
     def fiber() -> None:
-        with roving.timeout(0.001), roving.shield():
-            roving.sleep(0.02)
+        with roving.timeout(1), roving.shield():
+            roving.sleep(20)
             log.append("shielded")
-            with roving.move_on_after(0.002) as limit:
+            with roving.move_on_after(2) as limit:
                 roving.sleep(60)
             log.append(limit.expired)
         log.append("unreachable")
 
     one = roving.spawn(fiber)
-    until_parked(one)
+    testing.wait_all_parked(20)
     one.cancel()
-    assert one.wait(10)
+    assert one.wait(60)
     assert log[:2] == ["shielded", True]
+    assert clock.time() == 22
 
 
 def test_a_cancellation_in_a_group() -> None:
     """Is taken out of it by the block it is for."""
 
     def body() -> None:
-        with roving.move_on_after(0.002) as limit:
+        with roving.move_on_after(2) as limit:
             try:
                 roving.sleep(60)
             except roving.Cancelled as error:
                 raise BaseExceptionGroup("both", [error]) from None
         assert limit.expired
-        with pytest.raises(ExceptionGroup) as raised, roving.move_on_after(0.002):
+        with pytest.raises(ExceptionGroup) as raised, roving.move_on_after(2):
             try:
                 roving.sleep(60)
             except roving.Cancelled as error:
                 raise BaseExceptionGroup("both", [error, ValueError()]) from None
         assert raised.group_contains(ValueError)
 
-    in_fiber(body)
+    in_timed_fiber(body)
 
 
 def test_a_thread_that_cancels_a_fiber_at_any_moment() -> None:

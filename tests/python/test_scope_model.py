@@ -1,28 +1,35 @@
-"""Random programs of scopes, timeouts, shields, clean-up and cancellation, against a model.
+"""Random programs of scopes and their fibers, timeouts, shields, clean-up and cancellation, against a model.
 
-The model is plain Python and knows no fibers: it interprets the program with a stack of blocks and a stack of
-what is being handled, by the rules as the code beside `Account` states them. What both note on their way must
-be equal.
+The model (`scope_model.py`) knows no fibers. roving runs the programs by `roving.testing.run`, in an order
+drawn by a seed and by a clock that stands. What each fiber notes on its way, and when, must be equal.
+
+No two things happen at the same moment but for their consequences: durations are different powers of two. So
+the order drawn must not matter, neither in roving nor in the model, which draws one too.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+import os
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import roving
+from roving import testing
+from scope_model import Log, Program, World, name
 
 hypothesis = pytest.importorskip("hypothesis")
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import assume, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-type Program = list[tuple[Any, ...]]
-
-# A limit of time is over at once, or never: then the programs need no clock.
-LIMITS = st.sampled_from([0, None])
+# In the place of a duration that `timed` finds.
+LATER = "later"
+# As many different ones there are: their sum is a time the clock can tell to the nanosecond.
+MOST = 29
+LIMITS = st.sampled_from([0, None, LATER, LATER, LATER])
 LEAVES = st.one_of(
     st.just(("park",)),
-    st.just(("park",)),
+    st.just(("sleep", LATER)),
+    st.just(("sleep", LATER)),
     st.just(("cancel the fiber",)),
     st.tuples(st.just("cancel a scope"), st.integers(0, 3)),
     st.just(("raise",)),
@@ -31,7 +38,14 @@ LEAVES = st.one_of(
 
 def blocks(programs: st.SearchStrategy[Program]) -> st.SearchStrategy[tuple[Any, ...]]:
     """Make statements out of programs."""
+    child = st.tuples(st.just("spawn"), st.just(LATER), programs)
+    children = st.lists(child, min_size=1, max_size=3)
+    family = st.tuples(children, programs).map(lambda parts: ("scope", parts[0] + parts[1]))
     return st.one_of(
+        family,
+        family,
+        family,
+        child,
         st.tuples(st.just("move on"), LIMITS, programs),
         st.tuples(st.just("timeout"), LIMITS, programs),
         st.tuples(st.just("scope"), programs),
@@ -43,27 +57,61 @@ def blocks(programs: st.SearchStrategy[Program]) -> st.SearchStrategy[tuple[Any,
 
 PROGRAMS: st.SearchStrategy[Program] = st.recursive(
     st.lists(LEAVES, max_size=4),
-    lambda inner: st.lists(st.one_of(LEAVES, blocks(inner)), max_size=4),
-    max_leaves=25,
+    lambda inner: st.lists(st.one_of(LEAVES, blocks(inner), blocks(inner)), min_size=1, max_size=4),
+    max_leaves=30,
 )
+
+
+def timed(program: Any, durations: Iterator[int]) -> Any:
+    """Put durations in."""
+    if program == LATER:
+        return next(durations)
+    if isinstance(program, (list, tuple)):
+        return type(program)([timed(part, durations) for part in program])
+    return program
 
 
 class _Real:
     """Runs a program in a fiber."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log, clock: testing.clock, path: tuple[int, ...] = ()) -> None:
         """Note nothing yet."""
-        self.log: list[str] = []
+        self.all = log
+        self.log = log[path] = []
+        self.clock = clock
+        self.path = path
         self.scopes: list[roving.Scope] = []
+        self.spawned = 0
+
+    def whole(self, program: Program) -> None:
+        """Run it in this fiber."""
+        try:
+            self.run(program)
+        except BaseException as error:
+            self.note(f"ended with {name(error)}")
+            raise
+
+    def note(self, text: str) -> None:
+        """Log it."""
+        self.log.append((self.clock.time(), text))
 
     def run(self, program: Program) -> None:
         """Run it here."""
         for statement in program:
-            getattr(self, statement[0].replace(" ", "_").strip("_") + "_")(*statement[1:])
+            getattr(self, statement[0].replace(" ", "_") + "_")(*statement[1:])
+
+    def settle(self) -> None:
+        """Have children started, or ended: whether they had is seen by whether a scope waits for them."""
+        with roving.shield():
+            testing.wait_all_parked()
 
     def park_(self) -> None:
         roving.sleep(0)
-        self.log.append("parked")
+        self.note("parked")
+
+    def sleep_(self, seconds: float) -> None:
+        roving.sleep(seconds)
+        self.note("slept")
 
     def cancel_the_fiber_(self) -> None:
         fiber = roving.current()
@@ -77,10 +125,17 @@ class _Real:
     def raise_(self) -> None:
         raise ValueError
 
+    def spawn_(self, seconds: float, program: Program) -> None:
+        if self.scopes and not self.scopes[-1].cancelled:
+            self.spawned += 1
+            child = _Real(self.all, self.clock, (*self.path, self.spawned))
+            self.scopes[-1].spawn(child.whole, [("sleep", seconds), *program])
+            self.settle()
+
     def move_on_(self, limit: float | None, program: Program) -> None:
         with roving.move_on_after(limit) as block:
             self.run(program)
-        self.log.append(f"moved on, {block.expired}")
+        self.note(f"moved on, {block.expired}")
 
     def timeout_(self, limit: float | None, program: Program) -> None:
         with roving.timeout(limit):
@@ -93,6 +148,8 @@ class _Real:
                 self.run(program)
             finally:
                 self.scopes.pop()
+            if scope.cancelled:
+                self.settle()
 
     def shield_(self, program: Program) -> None:
         with roving.shield():
@@ -102,7 +159,7 @@ class _Real:
         try:
             self.run(program)
         except BaseException as error:
-            self.log.append(name(error))
+            self.note(name(error))
             self.run(handler)
 
     def finally_(self, program: Program, cleanup: Program) -> None:
@@ -112,161 +169,44 @@ class _Real:
             self.run(cleanup)
 
 
-class MCancelled(BaseException):
-    """Cancelled, in the model."""
-
-    absorbed = False
-
-
-class MTimeout(Exception):
-    """TimeoutError, in the model."""
-
-
-class MGroup(Exception):
-    """ExceptionGroup, in the model."""
-
-
-def name(error: BaseException) -> str:
-    """Call the exceptions of the model and of roving alike."""
-    names = {MCancelled: "Cancelled", MTimeout: "TimeoutError", MGroup: "ExceptionGroup"}
-    return names.get(type(error), type(error).__name__)
-
-
-class Block:
-    """A block of the model."""
-
-    def __init__(self, met: BaseException | None, due: bool = False, shield: bool = False) -> None:
-        """Enter it while `met` is being handled."""
-        self.met = met
-        self.due = due
-        self.shield = shield
-
-
-class _Model(_Real):
-    """Says what a program does."""
-
-    def __init__(self) -> None:
-        """Begin in a fiber that is not cancelled."""
-        super().__init__()
-        self.fiber = Block(None)
-        self.blocks = [self.fiber]
-        self.handled: list[BaseException] = []
-
-    def met(self) -> BaseException | None:
-        """Find the Cancelled being handled, or during whose handling came up what is."""
-        error = self.handled[-1] if self.handled else None
-        while error is not None and not (isinstance(error, MCancelled) and not error.absorbed):
-            error = error.__context__
-        return error
-
-    def park_(self) -> None:
-        leave = None
-        for block in reversed(self.blocks):
-            if block.due and block.met is self.met():
-                leave = block
-            if block.shield:
-                break
-        if leave is not None:
-            raise MCancelled(leave)
-        self.log.append("parked")
-
-    def cancel_the_fiber_(self) -> None:
-        self.fiber.due = True
-
-    def cancel_a_scope_(self, which: int) -> None:
-        if self.scopes:
-            self.scopes[which % len(self.scopes)].due = True  # type: ignore[attr-defined]
-
-    @contextlib.contextmanager
-    def inside(self, **kind: bool) -> Iterator[Block]:
-        """Enter a block, and leave it."""
-        block = Block(self.met(), **kind)
-        self.blocks.append(block)
+def real(program: Program) -> Log:
+    """Run it in this fiber, and note how it ends."""
+    log: Log = {}
+    with testing.clock() as clock:
         try:
-            yield block
-        finally:
-            self.blocks.remove(block)
-
-    def own(self, error: BaseException, block: Block) -> bool:
-        """Whether it is this block that is to be left."""
-        if isinstance(error, MCancelled) and error.args[0] is block:
-            error.absorbed = True
-            return True
-        return False
-
-    def move_on_(self, limit: float | None, program: Program) -> None:
-        expired = False
-        with self.inside(due=limit == 0) as block:
-            try:
-                self.run(program)
-            except MCancelled as error:
-                if not self.own(error, block):
-                    raise
-                expired = True
-        self.log.append(f"moved on, {expired}")
-
-    def timeout_(self, limit: float | None, program: Program) -> None:
-        with self.inside(due=limit == 0) as block:
-            try:
-                self.run(program)
-            except MCancelled as error:
-                if not self.own(error, block):
-                    raise
-                raise MTimeout from None
-
-    def scope_(self, program: Program) -> None:
-        with self.inside() as block:
-            self.scopes.append(block)  # type: ignore[arg-type]
-            try:
-                self.run(program)
-            except MCancelled as error:
-                if not self.own(error, block):
-                    raise
-            except Exception:
-                raise MGroup from None
-            finally:
-                self.scopes.pop()
-
-    def shield_(self, program: Program) -> None:
-        with self.inside(shield=True):
-            self.run(program)
-
-    def handling(self, error: BaseException, run: Callable[[], None]) -> None:
-        """Run while it is being handled."""
-        self.handled.append(error)
-        try:
-            run()
-        finally:
-            self.handled.pop()
-
-    def except_(self, program: Program, handler: Program) -> None:
-        try:
-            self.run(program)
-        except BaseException as error:
-            self.log.append(name(error))
-            self.handling(error, lambda: self.run(handler))
-
-    def finally_(self, program: Program, cleanup: Program) -> None:
-        try:
-            self.run(program)
-        except BaseException as error:
-            self.handling(error, lambda: self.run(cleanup))
-            raise
-        self.run(cleanup)
+            _Real(log, clock).whole(program)
+        except BaseException:
+            # Of the first fiber it was noted.
+            return log
+    return log
 
 
-def outcome(machine: _Real, program: Program) -> list[str]:
-    """Run it, and note how it ends."""
-    try:
-        machine.run(program)
-    except BaseException as error:
-        machine.log.append(f"ended with {name(error)}")
-    return machine.log
+def told(log: Log) -> Log:
+    """Leave out what a child that was cancelled before its first step may note or not."""
+    return {path: notes for path, notes in log.items() if path == () or notes_of_life(notes)}
 
 
-@settings(max_examples=400, deadline=None)
-@given(PROGRAMS)
-def test_programs(program: Program) -> None:
+def notes_of_life(notes: list[tuple[float, str]]) -> bool:
+    """Whether it got past its first sleep."""
+    return bool(notes) and notes[0][1] == "slept"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def grace() -> Iterator[None]:
+    """Let clean-up take its time: it is no part of the model."""
+    roving.configure(cancel_grace=2.0**40)
+    yield
+    roving.configure(cancel_grace=5)
+
+
+@settings(max_examples=int(os.environ.get("ROVING_EXAMPLES", "400")), deadline=None)
+@given(PROGRAMS, st.integers(0, 2**32))
+def test_programs(program: Program, seed: int) -> None:
     """The model and roving agree."""
-    expected = outcome(_Model(), program)
-    assert roving.spawn(outcome, _Real(), program).join(20) == expected
+    powers = [2**power for power in range(MOST)]
+    random.Random(seed).shuffle(powers)
+    assume(repr(program).count(LATER) <= MOST)
+    program = timed(program, iter(powers))
+    expected = told(World(seed).run(program))
+    assert told(testing.run(real, program, seed=seed)) == expected
+    assert told(World(seed + 1).run(program)) == expected

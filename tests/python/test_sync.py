@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import roving
-from parked import until_parked
-from test_scope import Place, places
+from roving import testing
+from test_scope import Place, timed_places
 
 
 def workers(count: int, function: Callable[[], Any]) -> None:
@@ -43,7 +43,7 @@ def test_one_at_a_time(kind: Any) -> None:
     assert count == 12 * 50
 
 
-@places
+@timed_places
 def test_lock(place: Place) -> None:
     """As threading's."""
 
@@ -53,7 +53,7 @@ def test_lock(place: Place) -> None:
         assert lock.locked()
         assert lock.acquire(False) is False
         assert lock.acquire(blocking=False) is False
-        assert lock.acquire(timeout=0.002) is False
+        assert lock.acquire(timeout=2) is False
         assert lock.acquire(True, 0) is False
         with pytest.raises(ValueError, match="non-blocking"):
             lock.acquire(False, 1)
@@ -93,7 +93,7 @@ def test_a_lock_is_fair() -> None:
         thread.join()
 
 
-@places
+@timed_places
 def test_rlock(place: Place) -> None:
     """Its owner takes it again, others do not."""
 
@@ -119,16 +119,16 @@ def test_fibers_of_one_worker_do_not_share_an_rlock() -> None:
 
     def hold() -> None:
         with lock:
-            roving.sleep(0.01)
+            roving.sleep(10)
 
-    fibers = [roving.spawn(hold) for _ in range(8)]
-    start = time.monotonic()
-    for fiber in fibers:
-        fiber.join()
-    assert time.monotonic() - start >= 0.08
+    with testing.clock() as clock:
+        fibers = [roving.spawn(hold) for _ in range(8)]
+        for fiber in fibers:
+            fiber.join()
+        assert clock.time() == 80
 
 
-@places
+@timed_places
 @pytest.mark.parametrize("lock", [None, roving.Lock, roving.RLock, threading.Lock])
 def test_condition(place: Place, lock: Any) -> None:
     """Over any lock."""
@@ -149,8 +149,8 @@ def test_condition(place: Place, lock: Any) -> None:
                 condition.notify()
         assert sorted(fiber.join(10) for fiber in fibers) == [0, 1, 2, 3]
         with condition:
-            assert condition.wait(0.002) is False
-            assert condition.wait_for(lambda: 0, 0.002) == 0
+            assert condition.wait(2) is False
+            assert condition.wait_for(lambda: 0, 2) == 0
         with pytest.raises(RuntimeError, match="un-acquired"):
             condition.wait()
         with pytest.raises(RuntimeError, match="un-acquired"):
@@ -186,7 +186,7 @@ def test_a_notification_is_not_lost_with_a_cancelled_waiter() -> None:
         assert other.wait(10)
 
 
-@places
+@timed_places
 def test_semaphore(place: Place) -> None:
     """Counts, and is first come, first served."""
 
@@ -195,9 +195,9 @@ def test_semaphore(place: Place) -> None:
         assert gate.acquire()
         assert gate.acquire(blocking=False)
         assert not gate.acquire(blocking=False)
-        assert not gate.acquire(timeout=0.002)
+        assert not gate.acquire(timeout=2)
         fibers = [roving.spawn(gate.acquire) for _ in range(3)]
-        until_parked(*fibers)
+        testing.wait_all_parked(20)
         gate.release(3)
         for fiber in fibers:
             assert fiber.join(10)
@@ -237,17 +237,17 @@ def test_permits_are_neither_lost_nor_made() -> None:
     assert [gate.acquire(False) for _ in range(4)] == [True, True, True, False]
 
 
-@places
+@timed_places
 def test_event(place: Place) -> None:
     """Wakes who waits when it is set."""
 
     def body() -> None:
         event = roving.Event()
         assert not event.is_set()
-        assert event.wait(0.002) is False
+        assert event.wait(2) is False
         assert event.wait(-1) is False
         fibers = [roving.spawn(event.wait) for _ in range(5)]
-        until_parked(*fibers)
+        testing.wait_all_parked(20)
         event.set()
         event.clear()
         assert all(fiber.join(10) for fiber in fibers)
@@ -257,7 +257,7 @@ def test_event(place: Place) -> None:
     place(body)
 
 
-@places
+@timed_places
 def test_barrier(place: Place) -> None:
     """As threading's, broken by one that is cancelled."""
 
@@ -269,14 +269,14 @@ def test_barrier(place: Place) -> None:
             assert sorted([barrier.wait(), *(fiber.join(10) for fiber in fibers)]) == [0, 1, 2, 3, 4]
         assert calls == [1, 1, 1]
         one, other = roving.spawn(barrier.wait), roving.spawn(barrier.wait)
-        until_parked(one, other)
+        testing.wait_all_parked(20)
         one.cancel()
         with pytest.raises(threading.BrokenBarrierError):
             other.join(10)
         assert barrier.broken
         barrier.reset()
         with pytest.raises(threading.BrokenBarrierError):
-            barrier.wait(0.002)
+            barrier.wait(2)
 
     place(body)
 
@@ -374,10 +374,11 @@ def test_a_condition_over_a_lock_of_ones_own() -> None:
             condition.wait()
 
     fiber = roving.spawn(wait)
-    until_parked(fiber)
+    testing.wait_all_parked(20)
     with condition:
         fiber.cancel()
-        roving.sleep(0.005)
+        # It waits for the lock now.
+        testing.wait_all_parked(20)
     assert fiber.wait(10)
     assert fiber.cancelled()
     assert not condition.locked()

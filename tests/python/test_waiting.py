@@ -66,7 +66,9 @@ def test_ctrl_c_cancels_main_and_lets_it_clean_up() -> None:
         """
         import os, signal
         ended = []
+        started = roving.Event()
         def helper():
+            started.set()
             try:
                 roving.sleep(60)
             except roving.Cancelled:
@@ -76,6 +78,7 @@ def test_ctrl_c_cancels_main_and_lets_it_clean_up() -> None:
         def main():
             with roving.scope() as scope:
                 scope.spawn(helper)
+                started.wait()
                 try:
                     roving.blocking(os.kill, os.getpid(), signal.SIGINT)
                     roving.sleep(60)
@@ -209,8 +212,8 @@ DEADLOCKS = {
     "run": "roving.run(roving.Lock().acquire) and roving.run(roving.Channel().recv)",
     "run, and not main": "roving.run(lambda: roving.spawn(roving.Channel().recv) and None)",
     "two fibers that join one another": (
-        "(lambda box: (box.append(roving.spawn(lambda: (roving.yield_now(), box[1].join()))),"
-        " box.append(roving.spawn(lambda: box[0].join())), box[1].join()))([])"
+        "(lambda box, full: (box.append(roving.spawn(lambda: (full.wait(), box[1].join()))),"
+        " box.append(roving.spawn(lambda: box[0].join())), full.set(), box[1].join()))([], roving.Event())"
     ),
     "a daemon waits too": (
         "roving.options(daemon=True).spawn(roving.Event().wait); roving.spawn(roving.Event().wait).join()"

@@ -8,6 +8,7 @@ __all__ = [
     "BoundedSemaphore",
     "Cancelled",
     "Channel",
+    "Clock",
     "Closed",
     "Condition",
     "Deadlock",
@@ -30,9 +31,11 @@ __all__ = [
     "_dump",
     "_hook",
     "_join_fibers",
+    "_monotonic",
     "_native_threads",
     "_patch",
     "_patches",
+    "_run_seeded",
     "_seams",
     "_stop",
     "_switch",
@@ -53,6 +56,7 @@ __all__ = [
     "spawn",
     "stats",
     "timeout",
+    "wait_all_parked",
     "wait_readable",
     "wait_writable",
     "yield_now",
@@ -165,6 +169,19 @@ class Timeout:
 class Shield:
     def __enter__(self) -> Self: ...
     def __exit__(self, *_exception: object) -> Literal[False]: ...
+
+@final
+class Clock:
+    def __new__(cls, *, autojump: bool | float = True) -> Self: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        exception: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None: ...
+    def time(self) -> float: ...
+    def advance(self, seconds: float) -> None: ...
 
 @disjoint_base
 class Lock:
@@ -306,3 +323,6 @@ def _native_threads(by: int) -> None: ...
 def _seams() -> list[tuple[str, str, str | None, str, bool]]: ...
 def _switch(group: str, on: bool) -> None: ...
 def _stop() -> None: ...
+def _monotonic() -> float: ...
+def _run_seeded[*Ts, T](main: Callable[[*Ts], T], args: tuple[*Ts], seed: int) -> T: ...
+def wait_all_parked(timeout: float | None = None) -> None: ...

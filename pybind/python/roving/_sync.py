@@ -6,9 +6,10 @@ Their protocols are proven, and all that they wait on is the lock and the condit
 import queue
 import threading
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
-from roving._roving import Condition, Lock
+from roving._roving import Condition, Lock, _monotonic
 
 
 class Barrier(threading.Barrier):
@@ -41,6 +42,15 @@ class Barrier(threading.Barrier):
         except BaseException:
             self.abort()
             raise
+
+
+def _by_our_clock(method: Any) -> Any:
+    """Make a method of the standard library's queue read our clock, which roving.testing may have stopped."""
+    names = {**vars(queue), "time": _monotonic}
+    ours = FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
+    ours.__doc__ = method.__doc__
+    ours.__kwdefaults__ = method.__kwdefaults__
+    return ours
 
 
 def _fit(waited_on: queue.Queue[Any]) -> None:
@@ -100,3 +110,7 @@ class PriorityQueue[T](queue.PriorityQueue[T]):  # type: ignore[type-var]
 # For help and reprs: this is where they are found.
 for _kind in (Barrier, Queue, LifoQueue, PriorityQueue):
     _kind.__module__ = "roving"
+# These two keep their deadlines themselves.
+for _kind in (Queue, LifoQueue, PriorityQueue):
+    for _name in ("get", "put"):
+        setattr(_kind, _name, _by_our_clock(getattr(queue.Queue, _name)))

@@ -19,8 +19,8 @@ pub(crate) use ops::{RecvOp, SendOp};
 use crate::errors::{Cancelled, Closed, WouldBlock};
 use crate::held::Held;
 use crate::sync::hold;
-use crate::timeout;
 use crate::wait::{Waiter, Why};
+use crate::{testing, timeout};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit};
@@ -223,6 +223,7 @@ impl Channel {
     }
 
     fn send_until(&self, py: Python<'_>, value: Held, deadline: Option<Instant>) -> PyResult<()> {
+        testing::may_switch();
         let mut value = Some(value);
         let mut state = self.state();
         match state.try_send(&mut value) {
@@ -263,6 +264,7 @@ impl Channel {
 
     /// `None` when the channel is closed and empty.
     fn recv_until(&self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<Option<Held>> {
+        testing::may_switch();
         let mut state = self.state();
         match state.try_recv() {
             Tried::Done(value, waiter) => {

@@ -7,8 +7,8 @@
 use super::{Channel, Offer, Offers, RecvOp, SendOp, State, Tried, closed, decode, timed_out, wake};
 use crate::errors::Cancelled;
 use crate::held::Held;
-use crate::timeout;
 use crate::wait::{Waiter, Why};
+use crate::{testing, timeout};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -71,6 +71,7 @@ pub(crate) fn select(
     operations: &Bound<'_, PyTuple>,
     timeout: Option<f64>,
 ) -> PyResult<(usize, Option<Py<PyAny>>)> {
+    testing::may_switch();
     let deadline = timeout::deadline(timeout)?;
     let cases = operations
         .iter()
@@ -203,6 +204,9 @@ fn settle(cases: &[Case<'_>], by_address: &[usize], offers: &Arc<Offers>) -> Opt
 
 /// A number that is different each time.
 fn chance() -> u64 {
+    if let Some(number) = testing::chance() {
+        return number >> 1;
+    }
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0x9E37_79B9_7F4A_7C15) };
     }

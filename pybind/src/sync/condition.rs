@@ -7,6 +7,7 @@
 use super::queue::Queue;
 use super::rlock::RLock;
 use super::{Patience, hold, lenient_deadline, lock::Lock};
+use crate::clock;
 use crate::wait::{self, Waiter, Why};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
@@ -184,7 +185,7 @@ impl Condition {
         let deadline = lenient_deadline(timeout)?;
         let mut result = predicate.call0()?;
         while !result.is_truthy()? {
-            if deadline.is_some_and(|at| at <= Instant::now()) {
+            if deadline.is_some_and(|at| at <= clock::now()) {
                 break;
             }
             self.wait_until(py, deadline)?;

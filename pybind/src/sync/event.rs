@@ -2,6 +2,7 @@
 
 use super::queue::Queue;
 use super::{hold, lenient_deadline};
+use crate::testing;
 use crate::wait::{Waiter, Why};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -35,11 +36,13 @@ impl Event {
 
     /// Whether it is set.
     fn is_set(&self) -> bool {
+        testing::may_switch();
         hold(&self.0).set
     }
 
     /// Set it, and wake all that wait for it.
     fn set(&self) {
+        testing::may_switch();
         let woken = {
             let mut state = hold(&self.0);
             state.set = true;

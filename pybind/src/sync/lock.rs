@@ -7,6 +7,7 @@
 use super::queue::Queue;
 use super::{Patience, hold};
 use crate::wait::{Waiter, Why};
+use crate::{clock, testing};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -52,6 +53,7 @@ impl RawLock {
     /// False when there was no patience, or it came to its end.
     #[inline]
     pub(crate) fn acquire(&self, py: Python<'_>, patience: &Patience) -> PyResult<bool> {
+        testing::may_switch();
         if self.try_acquire() {
             return Ok(true);
         }
@@ -126,6 +128,8 @@ impl RawLock {
         }
         if state.queue.is_empty() {
             state.locked = false;
+            drop(state);
+            testing::may_switch();
             return true;
         }
         let wake = state.nudge();
@@ -152,9 +156,9 @@ impl State {
     }
 
     fn nudge(&mut self) -> Option<Arc<Waiter>> {
-        let now = Instant::now();
+        let now = clock::now();
         let since = *self.since.get_or_insert(now);
-        if self.nudges >= NUDGES || now.duration_since(since) >= PATIENCE {
+        if self.nudges >= NUDGES || now.saturating_duration_since(since) >= PATIENCE {
             let waiter = self.queue.choose(HANDED);
             self.forget_nudges();
             self.locked = waiter.is_some();

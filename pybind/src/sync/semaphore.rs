@@ -2,6 +2,7 @@
 
 use super::queue::Queue;
 use super::{Patience, hold};
+use crate::testing;
 use crate::wait::{Waiter, Why};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -41,6 +42,7 @@ impl Semaphore {
     }
 
     fn acquire_until(&self, py: Python<'_>, patience: &Patience) -> PyResult<bool> {
+        testing::may_switch();
         let (waiter, deadline) = {
             let mut state = hold(&self.state);
             // With somebody waiting there is no permit: they are handed on.

@@ -2,6 +2,7 @@
 //! is the trait [`Home`]. The README beside this file holds the state machine and the field-access law.
 
 mod cell;
+pub(crate) mod clock;
 pub(crate) mod core;
 pub(crate) mod current;
 mod handle;
@@ -59,6 +60,8 @@ pub(crate) trait Home: Send + Sync {
     fn arm(&self, deadline: Instant, unparker: Unparker) -> TimerId;
     /// Forgets a timer; false when it has fired, and then its wake has begun.
     fn disarm(&self, timer: TimerId) -> bool;
+    /// What time it is by the runtime's clock.
+    fn now(&self) -> Instant;
     /// The runtime this worker belongs to.
     fn runtime(&self) -> u32;
     /// Starts an unstarted fiber of this runtime before anything else, once the current one parks.
@@ -277,7 +280,7 @@ pub fn sleep(duration: Duration) -> Result<(), Cancelled> {
     let deadline = deadline_after(duration);
     while park_until(deadline, WaitReason::Sleep)? == Parked::Woken {
         // A timer may be disarmed by an early wake just as its time comes.
-        if deadline.is_some_and(|at| Instant::now() >= at) {
+        if deadline.is_some_and(|at| clock::now() >= at) {
             break;
         }
     }
@@ -299,7 +302,7 @@ fn park_until(deadline: Option<Instant>, reason: WaitReason) -> Result<Parked, C
 
 /// When a timeout that starts now ends; `None`: later than the clock can say, so never.
 pub(crate) fn deadline_after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    clock::now().checked_add(timeout)
 }
 
 /// The fiber that runs here, or `None` on a plain thread.

@@ -313,6 +313,15 @@ impl ThreadParker {
 #[derive(Clone, Debug)]
 pub struct PlainThread(Arc<ThreadParker>);
 
+/// Two are equal if they are the same thread.
+impl PartialEq for PlainThread {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for PlainThread {}
+
 impl PlainThread {
     /// The thread that runs here.
     ///

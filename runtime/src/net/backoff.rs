@@ -1,6 +1,6 @@
 //! Waits where the system has no event to wait for: it is asked again, less and less often.
 
-use crate::fiber::{deadline_after, sleep};
+use crate::fiber::{clock, deadline_after, sleep};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,7 @@ impl Patience {
     pub(super) fn wait(&mut self) -> io::Result<()> {
         let left = self
             .deadline
-            .map_or(Self::LONGEST, |at| at.saturating_duration_since(Instant::now()));
+            .map_or(Self::LONGEST, |at| at.saturating_duration_since(clock::now()));
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }

@@ -10,6 +10,7 @@ use super::seat::{Found, Seat};
 use super::selector::{PollSelector, broken};
 use super::timers::{SharedTimers, TimerKey};
 use crate::fiber::TimerId;
+use crate::fiber::clock::TimeSource;
 use crate::fiber::parker::{Unparker, Wake};
 use crate::loom::sync::Arc;
 use crate::scheduler::driver::Driver;
@@ -27,6 +28,7 @@ const SHORT: Duration = Duration::from_millis(10);
 pub(crate) struct PollDriver {
     seat: Seat<PollSelector>,
     timers: SharedTimers<Unparker>,
+    time: Arc<TimeSource>,
     waker: Waker,
     registrar: Arc<Registrar>,
 }
@@ -37,11 +39,13 @@ thread_local! {
 }
 
 impl PollDriver {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// A poll whose timers go by `time`.
+    pub(crate) fn new(time: Arc<TimeSource>) -> io::Result<Self> {
         let (selector, waker, watcher) = PollSelector::new()?;
         Ok(Self {
             seat: Seat::new(selector),
             timers: SharedTimers::new(),
+            time,
             waker,
             registrar: Arc::new(Registrar::new(watcher)),
         })
@@ -53,15 +57,18 @@ impl PollDriver {
 
     /// Calls `look`, then, with no lock held, carries out the wakes it found and those of due timers. I/O
     /// goes first: who waited for both finds its data, not a timeout.
-    fn look(&self, look: impl FnOnce(&mut Found)) {
+    fn look(&self, timers: bool, look: impl FnOnce(&mut Found)) {
         let mut found = Found {
             woken: false,
             wakes: WAKES.take(),
         };
         look(&mut found);
-        self.timers.expire(TIMERS, Unparker::prefetch, |unparker| {
-            found.wakes.push(unparker.begin());
-        });
+        if timers {
+            let now = || self.time.now();
+            self.timers.expire(now, TIMERS, Unparker::prefetch, |unparker| {
+                found.wakes.push(unparker.begin());
+            });
+        }
         finish(&mut found.wakes);
         WAKES.set(found.wakes);
     }
@@ -80,9 +87,13 @@ impl Driver for PollDriver {
         let short = timeout
             .filter(|&timeout| timeout < SHORT)
             .and_then(|timeout| Instant::now().checked_add(timeout));
-        self.look(|found| {
+        // By a virtual clock nothing falls due in a sleep: whoever moves it ends the sleep, and the worker, by then known to be
+        // awake, polls. Otherwise it would have fibers to run while it still counted as asleep.
+        let stands = self.time.is_virtual();
+        self.look(!stands, |found| {
             let prepare = |selector: &mut PollSelector| {
-                let deadline = self.timers.fall_asleep().into_iter().chain(short).min();
+                let deadline = self.timers.fall_asleep().filter(|_| !stands);
+                let deadline = deadline.into_iter().chain(short).min();
                 if let Some(deadline) = deadline {
                     selector.set_alarm(deadline);
                 }
@@ -93,7 +104,7 @@ impl Driver for PollDriver {
     }
 
     fn poll(&self) {
-        self.look(|found| {
+        self.look(true, |found| {
             if self.registrar.is_waited_for() {
                 self.seat.glance(found);
             }
@@ -116,6 +127,14 @@ impl Driver for PollDriver {
 
     fn disarm(&self, timer: TimerId) -> bool {
         self.timers.disarm(TimerKey::from_bits(timer.0))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
+    }
+
+    fn awaits_events(&self) -> bool {
+        self.registrar.is_waited_for()
     }
 
     fn shut(&self) {

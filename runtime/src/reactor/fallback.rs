@@ -3,6 +3,7 @@
 
 use super::driver::PollDriver;
 use super::record::Registrar;
+use crate::fiber::clock::TimeSource;
 use crate::loom::sync::{Arc, Mutex, OnceLock};
 use crate::loom::thread;
 use crate::scheduler::{self, driver::Driver};
@@ -34,7 +35,7 @@ fn elsewhere() -> io::Result<Arc<Registrar>> {
     if let Some(registrar) = elsewhere.as_ref().filter(|registrar| !registrar.is_of_parent()) {
         return Ok(registrar.clone());
     }
-    let driver = PollDriver::new()?;
+    let driver = PollDriver::new(Arc::new(TimeSource::new()))?;
     let registrar = driver.registrar().clone();
     thread::Builder::new()
         .name("roving-reactor".to_owned())

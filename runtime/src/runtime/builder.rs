@@ -87,6 +87,7 @@ pub struct Builder<H: Hooks = NoHooks> {
     pub(super) blocking_threads: usize,
     pub(super) long_turn: Duration,
     pub(super) max_spares: usize,
+    pub(super) seed: Option<u64>,
     pub(super) hooks: H,
 }
 
@@ -101,6 +102,7 @@ impl Builder {
             blocking_threads: 512,
             long_turn: Duration::from_millis(10),
             max_spares: 64,
+            seed: None,
             hooks: NoHooks,
         }
     }
@@ -163,6 +165,37 @@ impl<H: Hooks> Builder<H> {
         self
     }
 
+    /// Has every turn drawn at random from all fibers that could have it, by a generator that begins with `seed`: for tests.
+    /// The same seed gives the same order of all that the fibers do, as long as nothing comes from outside: other threads,
+    /// descriptors, and the system's time (`Handle::stop_clock`). There is one worker, whatever [`Builder::workers`] says, and no
+    /// spare; priorities, fairness and placement do not count.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let order = |seed| {
+    ///     let runtime = roving_runtime::Runtime::builder().seed(seed).build().expect("a runtime");
+    ///     let order = Arc::new(Mutex::new(Vec::new()));
+    ///     let theirs = order.clone();
+    ///     let all = runtime.spawn(move || {
+    ///         let spawn = |number| {
+    ///             let order = theirs.clone();
+    ///             roving_runtime::spawn(move || order.lock().expect("nobody panics").push(number))
+    ///         };
+    ///         let children: Vec<_> = (0..8).map(spawn).collect();
+    ///         children.into_iter().for_each(|child| child.join().expect("it just pushes"));
+    ///     });
+    ///     all.join().expect("it just joins");
+    ///     std::mem::take(&mut *order.lock().expect("nobody panics"))
+    /// };
+    /// assert_eq!(order(1), order(1));
+    /// assert_ne!(order(1), order(2));
+    /// ```
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// Sets the embedder's hooks.
     pub fn hooks<G: Hooks>(self, hooks: G) -> Builder<G> {
         let Self {
@@ -174,6 +207,7 @@ impl<H: Hooks> Builder<H> {
             blocking_threads,
             long_turn,
             max_spares,
+            seed,
             hooks: _,
         } = self;
         Builder {
@@ -185,6 +219,7 @@ impl<H: Hooks> Builder<H> {
             blocking_threads,
             long_turn,
             max_spares,
+            seed,
             hooks,
         }
     }
@@ -198,6 +233,9 @@ impl<H: Hooks> Builder<H> {
     }
 
     pub(super) fn worker_count(&self) -> Result<usize, BuildError> {
+        if self.seed.is_some() {
+            return Ok(1);
+        }
         let workers = match self.workers {
             Some(workers) => workers,
             None => match std::env::var("ROVING_WORKERS") {

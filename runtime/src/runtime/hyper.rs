@@ -102,7 +102,7 @@ impl HyperTimer {
 
 impl Timer for HyperTimer {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        let now = Instant::now();
+        let now = self.0.now();
         self.sleep_until(
             now.checked_add(duration)
                 .unwrap_or_else(|| now + super::lifecycle::FAR),

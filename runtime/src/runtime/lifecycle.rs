@@ -5,11 +5,12 @@ use super::builder::{BuildError, Builder, DropPolicy};
 use super::handle::{FiberBuilder, Handle};
 use super::monitor::Monitor;
 use crate::fiber::JoinHandle;
+use crate::fiber::clock::TimeSource;
 use crate::loom::sync::{Arc, Mutex};
 use crate::loom::thread;
 use crate::reactor::PollDriver;
 use crate::scheduler::driver::Driver;
-use crate::scheduler::{self, Crew, Hooks, Phase};
+use crate::scheduler::{self, Chance, Crew, Hooks, Phase};
 use crate::stack::{Slabs, SlabsConfig, StackClass};
 use std::time::{Duration, Instant};
 
@@ -122,11 +123,24 @@ impl Runtime {
         };
         let slabs = Arc::new(Slabs::new(&config).map_err(BuildError::Stack)?);
         scheduler::install_overflow_report().map_err(BuildError::Stack)?;
+        let time = Arc::new(TimeSource::new());
         let drivers = (0..workers)
-            .map(|_| Ok(Box::new(PollDriver::new()?) as Box<dyn Driver>))
+            .map(|_| Ok(Box::new(PollDriver::new(time.clone())?) as Box<dyn Driver>))
             .collect::<std::io::Result<Vec<_>>>()
             .map_err(BuildError::System)?;
-        let (hub, crew) = scheduler::build(drivers, builder.max_spares, slabs, default_stack, builder.hooks);
+        let (hub, crew) = scheduler::build(
+            drivers,
+            if builder.seed.is_some() {
+                0
+            } else {
+                builder.max_spares
+            },
+            slabs,
+            default_stack,
+            time,
+            builder.seed.map(Chance::new),
+            builder.hooks,
+        );
         let hooks = crew.hooks().clone();
         let blocking = BlockingPool::new(
             builder.thread_name.clone(),

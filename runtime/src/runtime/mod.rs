@@ -11,6 +11,7 @@ mod metrics;
 mod monitor;
 mod quantum;
 mod scope;
+mod testing;
 mod timer;
 
 pub use blocking::{BlockingMetrics, blocking};
@@ -20,4 +21,5 @@ pub use handle::{FiberBuilder, Handle, Prepared, SpawnError, SpawnErrorKind, spa
 pub use lifecycle::Runtime;
 pub use metrics::{FiberInfo, FiberState, Metrics, WorkerMetrics};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+pub use testing::Observer;
 pub use timer::{Sleep, sleep_future};

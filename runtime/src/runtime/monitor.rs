@@ -245,7 +245,8 @@ impl Watch {
                 continue;
             }
             let age = now - seen.since;
-            if age >= POLL_AFTER.min(self.long_turn) {
+            // In its own turns it does, and whose turn it is must not depend on how long they take.
+            if age >= POLL_AFTER.min(self.long_turn) && !self.hub.is_by_chance() {
                 remote.driver().poll();
             }
             if age < self.long_turn {
@@ -328,7 +329,10 @@ impl Watch {
         let Some(index) = self.hub.vacancy() else { return };
         let remote = &self.hub.remotes[index];
         // Out of descriptors or threads: the next sample tries again.
-        if remote.equip(|| Ok(Box::new(PollDriver::new()?))).is_err() {
+        if remote
+            .equip(|| Ok(Box::new(PollDriver::new(self.hub.time.clone())?)))
+            .is_err()
+        {
             return;
         }
         self.hub.enlist(index);

@@ -52,7 +52,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.deadline {
+        if self.hub.time.now() >= self.deadline {
             self.disarm();
             return Poll::Ready(());
         }
@@ -114,7 +114,7 @@ impl Handle {
 pub fn sleep_future(duration: Duration) -> Sleep {
     let hub = scheduler::current_hub()
         .expect("roving: sleep_future was called outside a runtime: use Handle::sleep_until");
-    let now = Instant::now();
+    let now = hub.time.now();
     // Later than the clock can say is a century from now: nobody waits that long.
     let deadline = now
         .checked_add(duration)

@@ -4,8 +4,10 @@ use super::Hooks;
 use super::driver::Driver;
 use super::home::WorkerHome;
 use super::hub::{Hub, Remote};
+use super::lottery::Chance;
 use super::work::Work;
 use super::worker::Worker;
+use crate::fiber::clock::TimeSource;
 use crate::fiber::current;
 use crate::loom::deque;
 use crate::loom::sync::Arc;
@@ -35,6 +37,8 @@ pub(crate) fn build<H: Hooks>(
     spares: usize,
     slabs: Arc<Slabs>,
     default_stack: StackClass,
+    time: Arc<TimeSource>,
+    chance: Option<Chance>,
     hooks: H,
 ) -> (Arc<Hub>, Crew<H>) {
     let vacancies = std::iter::repeat_with(|| None).take(spares);
@@ -50,7 +54,7 @@ pub(crate) fn build<H: Hooks>(
             )
         })
         .unzip();
-    let hub = Arc::new(Hub::new(remotes.into(), slabs, default_stack));
+    let hub = Arc::new(Hub::new(remotes.into(), slabs, default_stack, time, chance));
     let homes = locals.into_iter().enumerate();
     let homes = homes
         .map(|(index, local)| Arc::new(WorkerHome::new(hub.clone(), index, local)))

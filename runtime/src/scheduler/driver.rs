@@ -23,6 +23,12 @@ pub(crate) trait Driver: Any + Send + Sync {
     /// Forgets a timer; false when it has fired: then its unparker has been used already.
     fn disarm(&self, timer: TimerId) -> bool;
 
+    /// When the next timer is due.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// Whether anybody waits through this driver for a descriptor.
+    fn awaits_events(&self) -> bool;
+
     /// The owning worker leaves: what others wait for through this driver goes elsewhere.
     fn shut(&self) {}
 }

@@ -256,6 +256,10 @@ impl Home for WorkerHome {
         self.hub.remotes[self.index].driver().disarm(timer)
     }
 
+    fn now(&self) -> Instant {
+        self.hub.time.now()
+    }
+
     fn runtime(&self) -> u32 {
         self.hub.id
     }

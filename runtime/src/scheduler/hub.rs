@@ -4,10 +4,13 @@ use super::driver::Driver;
 use super::fresh::Fresh;
 use super::idle::Idle;
 use super::inbox::Inbox;
+use super::lottery::Chance;
+use super::quiet::Watchers;
 use super::registry::Registry;
 use super::rest::{Daemons, Rest};
 use super::spare::{Role, RoleCell, SystemThread};
 use super::work::Work;
+use crate::fiber::clock::TimeSource;
 use crate::fiber::options::Class;
 use crate::fiber::{Fiber, FiberRef};
 use crate::loom::CachePadded;
@@ -223,6 +226,11 @@ pub(crate) struct Hub {
     pub(crate) slabs: Arc<Slabs>,
     pub(super) default_stack: StackClass,
     pub(crate) origin: Instant,
+    /// What deadlines go by.
+    pub(crate) time: Arc<TimeSource>,
+    pub(super) watchers: Watchers,
+    /// What draws the turns of its one worker, if they are drawn.
+    pub(crate) chance: Option<Chance>,
     phase: AtomicU8,
     /// Spawned by plain threads, and refused by them before they started.
     from_outside: CachePadded<AtomicU64>,
@@ -246,7 +254,13 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(remotes: Box<[Remote]>, slabs: Arc<Slabs>, default_stack: StackClass) -> Self {
+    pub(super) fn new(
+        remotes: Box<[Remote]>,
+        slabs: Arc<Slabs>,
+        default_stack: StackClass,
+        time: Arc<TimeSource>,
+        chance: Option<Chance>,
+    ) -> Self {
         let regular = remotes
             .iter()
             .filter(|remote| remote.role.get() == Role::Active)
@@ -266,6 +280,9 @@ impl Hub {
             slabs,
             default_stack,
             origin: Instant::now(),
+            time,
+            watchers: Watchers::new(),
+            chance,
             phase: AtomicU8::new(Phase::Running as u8),
             from_outside: CachePadded::new(AtomicU64::new(0)),
             last_outside: AtomicU64::new(0),

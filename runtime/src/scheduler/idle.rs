@@ -241,6 +241,12 @@ impl Idle {
         sleepers(self.counts.load(Ordering::Relaxed)) as usize
     }
 
+    /// Whether so many workers sleep and `holds`, which is asked while none of them can wake.
+    pub(super) fn while_asleep(&self, workers: usize, holds: impl FnOnce() -> bool) -> bool {
+        let asleep = self.asleep.lock();
+        asleep.searchers.len() + asleep.resting.len() >= workers && holds()
+    }
+
     /// How many resting spares sleep.
     pub(super) fn resting(&self) -> usize {
         self.resting.load(Ordering::Relaxed) as usize

@@ -4,6 +4,7 @@ use super::fresh::Fresh;
 use super::hub::{Amount, OwnerCounter};
 use super::idle::Idle;
 use super::inbox::Inbox;
+use super::quiet::Watchers;
 use super::ready::ReadyQueue;
 use super::rest::{Daemons, Rest};
 use super::work::Work;
@@ -494,6 +495,82 @@ fn loom_a_daemon_that_ends_hides_nobody() {
             ended.load(Ordering::Relaxed),
             "somebody was still to be waited for"
         );
+        worker.join().unwrap();
+    });
+}
+
+/// A worker with two items to do, which may fall asleep before each, and one that watches for the time after both.
+#[test]
+fn loom_a_quiet_moment_is_not_missed() {
+    struct Watched {
+        idle: Idle,
+        injector: Injector<()>,
+        watchers: Watchers,
+        driver: Notify,
+        done: AtomicUsize,
+        stop: AtomicBool,
+    }
+    impl Watched {
+        fn work(&self) {
+            loop {
+                while crate::scheduler::steal(|| self.injector.steal()).is_some() {
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+                self.idle.fall_asleep(0, false);
+                let stops = self.stop.load(Ordering::Relaxed);
+                if !stops && self.injector.is_empty() {
+                    self.watchers.tell();
+                    self.driver.wait();
+                }
+                if self.idle.awake(0) {
+                    let _ = self.idle.stop_searching();
+                }
+                if stops {
+                    return;
+                }
+            }
+        }
+    }
+    loom::model(move || {
+        let model = Arc::new(Watched {
+            idle: Idle::new(1),
+            injector: Injector::new(),
+            watchers: Watchers::new(),
+            driver: Notify::new(),
+            done: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let worker = thread::spawn({
+            let model = model.clone();
+            move || model.work()
+        });
+        let producer = thread::spawn({
+            let model = model.clone();
+            move || {
+                for _ in 0..2 {
+                    model.injector.push(());
+                    if model.idle.notify_one(Amount::Plenty).is_some() {
+                        model.driver.notify();
+                    }
+                }
+            }
+        });
+        model.watchers.join();
+        let mut seen = None;
+        // Waits for ever, which the model reports, if the last sleep is not told.
+        while model.watchers.wait(&mut seen, None) {
+            let quiet = model.idle.while_asleep(1, || model.injector.is_empty());
+            // Read after that: what the sleeper has done is seen, also the item it took last.
+            if quiet && model.done.load(Ordering::Relaxed) == 2 {
+                break;
+            }
+        }
+        model.watchers.leave();
+        model.stop.store(true, Ordering::Relaxed);
+        if model.idle.notify(0) {
+            model.driver.notify();
+        }
+        producer.join().unwrap();
         worker.join().unwrap();
     });
 }

@@ -13,10 +13,12 @@ mod hooks;
 mod hub;
 mod idle;
 mod inbox;
+mod lottery;
 #[cfg(not(loom))]
 mod placement;
 #[cfg(not(loom))]
 mod preempt;
+mod quiet;
 mod ready;
 mod registry;
 mod rest;
@@ -34,8 +36,12 @@ pub(crate) use build::{Crew, build, install_overflow_report};
 pub(crate) use home::{current_hub, resubmit, submit, with_current_driver, with_current_hub, worker_of};
 pub use hooks::{FiberView, Hooks, NoHooks};
 pub(crate) use hub::{Hub, Outstanding, Phase, Remote};
+pub(crate) use lottery::Chance;
+#[cfg(not(loom))]
+pub use lottery::{chance, chance_to_switch};
 #[cfg(not(loom))]
 pub use preempt::preempt;
+pub(crate) use quiet::Watch;
 pub(crate) use spare::Role;
 pub(crate) use work::{Runnable, Work};
 

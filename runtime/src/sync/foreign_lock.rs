@@ -18,7 +18,7 @@
 //! [`LIMIT`] failures, or a millisecond after the first, it is *handed* the lock. What theirs get is theirs to say.
 
 use super::lot::{Lot, LotPlace, LotWait};
-use crate::fiber::Cancelled;
+use crate::fiber::{Cancelled, clock};
 use crate::loom::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,8 @@ impl<'a, F: ForeignWaiters> ForeignLock<'a, F> {
             if self.try_lock() {
                 return Ok(true);
             }
-            let enough = failures >= LIMIT || first.is_some_and(|at: Instant| at.elapsed() >= GRACE);
+            let enough = failures >= LIMIT
+                || first.is_some_and(|at: Instant| clock::now().saturating_duration_since(at) >= GRACE);
             let token = if enough { FAILED_ENOUGH } else { FRESH };
             let mut locked = false;
             let ended = self.lot.wait(self.address(), (place, token), deadline, || {
@@ -112,7 +113,7 @@ impl<'a, F: ForeignWaiters> ForeignLock<'a, F> {
                 LotWait::TimedOut => return Ok(false),
                 LotWait::Woken(_nudged) => {
                     failures += 1;
-                    first = first.or_else(|| Some(Instant::now()));
+                    first = first.or_else(|| Some(clock::now()));
                     place = LotPlace::Front;
                 }
             }

@@ -15,7 +15,7 @@ use super::spin::Spin;
 use super::waiter::{Choice, GaveUp, Patience};
 use super::waiters::{Place, Wait, WaitQueue, Waiters};
 use crate::fiber::parker::Parker;
-use crate::fiber::{Cancelled, WaitReason};
+use crate::fiber::{Cancelled, WaitReason, clock};
 use crate::loom::sync::MutexGuard;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -151,13 +151,16 @@ impl Failures {
     fn again(self) -> Self {
         Self {
             count: self.count + 1,
-            first: self.first.or_else(|| Some(Instant::now())),
+            first: self.first.or_else(|| Some(clock::now())),
         }
     }
 
     /// The clock is only read for one that has failed: not on the way of a lock that goes round smoothly.
     fn have_been_enough(&self) -> bool {
-        self.count >= LIMIT || self.first.is_some_and(|at| at.elapsed() >= GRACE)
+        self.count >= LIMIT
+            || self
+                .first
+                .is_some_and(|at| clock::now().saturating_duration_since(at) >= GRACE)
     }
 }
 

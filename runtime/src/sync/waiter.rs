@@ -19,6 +19,7 @@
 mod loom_waiter;
 
 use crate::fiber::WaitReason;
+use crate::fiber::clock;
 use crate::fiber::parker::{Parked, Parker, Unparker, Wake};
 use crate::loom::cell::UnsafeCell;
 use crate::loom::sync::atomic::{AtomicU32, Ordering};
@@ -159,7 +160,7 @@ impl Patience {
             return Err(GaveUp::Cancelled);
         }
         match self.deadline {
-            Some(at) if at <= Instant::now() => Err(GaveUp::TimedOut),
+            Some(at) if at <= clock::now() => Err(GaveUp::TimedOut),
             _ => Ok(()),
         }
     }

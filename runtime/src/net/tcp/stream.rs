@@ -1,6 +1,6 @@
 //! Streams.
 
-use crate::fiber::deadline_after;
+use crate::fiber::{clock, deadline_after};
 use crate::net::ToSocketAddrs;
 use crate::net::io::Io;
 use crate::net::stream_io;
@@ -80,7 +80,7 @@ impl TcpStream {
 
     fn connect_to(addr: SocketAddr, deadline: Option<Instant>) -> io::Result<Self> {
         let stream = Self::start_connecting(addr)?;
-        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|at| at.saturating_duration_since(clock::now()));
         stream.io.run_for(left, Direction::Write, connected)?;
         Ok(stream)
     }

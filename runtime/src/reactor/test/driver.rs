@@ -1,6 +1,7 @@
 //! The driver's timers, and the seat at its poll.
 
 use crate::fiber::TimerId;
+use crate::fiber::clock::TimeSource;
 use crate::fiber::parker::{Parker, ThreadParker, Unparker, Wake};
 use crate::reactor::PollDriver;
 use crate::reactor::seat::{Found, Seat, Selector};
@@ -25,7 +26,7 @@ fn counting(counter: &Arc<Counter>) -> Unparker {
 
 #[test]
 fn due_timers_fire_in_portions() {
-    let driver = PollDriver::new().expect("a poll");
+    let driver = PollDriver::new(Arc::new(TimeSource::new())).expect("a poll");
     let counter = Arc::new(Counter::default());
     let now = Instant::now();
     for _ in 0..1500 {
@@ -45,7 +46,7 @@ fn due_timers_fire_in_portions() {
 
 #[test]
 fn a_sleep_ends_for_a_timer_a_wake_and_a_timeout() {
-    let driver = PollDriver::new().expect("a poll");
+    let driver = PollDriver::new(Arc::new(TimeSource::new())).expect("a poll");
     let counter = Arc::new(Counter::default());
     driver.arm(Instant::now() + Duration::from_micros(100), counting(&counter));
     while counter.0.load(Ordering::Relaxed) == 0 {
@@ -77,7 +78,7 @@ impl Drop for Chain {
 
 #[test]
 fn a_waker_is_dropped_without_the_lock() {
-    let driver = Arc::new(PollDriver::new().expect("a poll"));
+    let driver = Arc::new(PollDriver::new(Arc::new(TimeSource::new())).expect("a poll"));
     let counter = Arc::new(Counter::default());
     let later = Instant::now() + Duration::from_secs(600);
     let other = driver.arm(later, counting(&counter));
@@ -89,7 +90,7 @@ fn a_waker_is_dropped_without_the_lock() {
 
 #[test]
 fn an_earlier_timer_shortens_the_sleep() {
-    let driver = Arc::new(PollDriver::new().expect("a poll"));
+    let driver = Arc::new(PollDriver::new(Arc::new(TimeSource::new())).expect("a poll"));
     let parker = Parker::Thread(Arc::new(ThreadParker::new()));
     driver.arm(Instant::now() + Duration::from_secs(600), parker.unparker());
     let sleeper = std::thread::spawn({

@@ -1,5 +1,6 @@
 //! Workers without a runtime: fibers start where a test says, and it sees what they wait for.
 
+use crate::fiber::clock::TimeSource;
 use crate::fiber::options::{Class, FiberOptions};
 use crate::fiber::{self, JoinHandle, WaitReason};
 use crate::reactor::PollDriver;
@@ -20,10 +21,20 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(workers: usize) -> Self {
         let drivers = (0..workers)
-            .map(|_| Box::new(PollDriver::new().expect("a poll")) as Box<dyn Driver>)
+            .map(|_| {
+                Box::new(PollDriver::new(Arc::new(TimeSource::new())).expect("a poll")) as Box<dyn Driver>
+            })
             .collect();
         let slabs = Arc::new(Slabs::new(&SlabsConfig::default()).expect("a configuration that will do"));
-        let (hub, crew) = scheduler::build(drivers, 0, slabs, StackClass::DEFAULT, NoHooks);
+        let (hub, crew) = scheduler::build(
+            drivers,
+            0,
+            slabs,
+            StackClass::DEFAULT,
+            Arc::new(TimeSource::new()),
+            None,
+            NoHooks,
+        );
         let threads = (0..workers)
             .map(|index| crew.worker(index))
             .map(|worker| thread::spawn(move || worker.run()))

@@ -68,6 +68,7 @@ impl Actor {
 fn expire(timers: &SharedTimers<Arc<Actor>>) {
     let mut wakes = Vec::new();
     timers.expire(
+        Instant::now,
         8,
         |_| {},
         |actor| {
@@ -179,7 +180,7 @@ fn loom_a_sleeper_learns_of_an_earlier_timer() {
                 _ => bell.wait(),
             }
             timers.awake();
-            timers.expire(8, |_| {}, |_| fired.store(true, Ordering::Relaxed));
+            timers.expire(Instant::now, 8, |_| {}, |_| fired.store(true, Ordering::Relaxed));
         }
         others.into_iter().for_each(|other| other.join().unwrap());
         assert!(timers.fall_asleep().is_some_and(|next| next >= never));

@@ -44,11 +44,17 @@ impl<T> SharedTimers<T> {
 
     /// Calls `begin` with what is due, under the lock: whoever finds its timer gone knows that this is over.
     /// About so many at most. `announce` is called with some of them ahead of that.
-    pub(in crate::reactor) fn expire(&self, most: usize, announce: impl Fn(&T), mut begin: impl FnMut(T)) {
+    pub(in crate::reactor) fn expire(
+        &self,
+        now: impl FnOnce() -> Instant,
+        most: usize,
+        announce: impl Fn(&T),
+        mut begin: impl FnMut(T),
+    ) {
         if self.pending.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let now = Instant::now();
+        let now = now();
         let mut inner = self.inner.lock();
         for _ in 0..most.div_ceil(BATCH) {
             let mut batch = [const { None }; BATCH];
@@ -93,6 +99,14 @@ impl<T> SharedTimers<T> {
         let mut inner = self.inner.lock();
         inner.asleep = true;
         inner.queue.next_deadline()
+    }
+
+    /// When the next timer is due.
+    pub(in crate::reactor) fn next_deadline(&self) -> Option<Instant> {
+        if self.pending.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.inner.lock().queue.next_deadline()
     }
 
     /// The owner sleeps no more.

@@ -11,6 +11,7 @@ impl<H: Hooks> Worker<H> {
     /// The runtime stops: refuses what has not started, abandons what has.
     pub(super) fn leave(&mut self) {
         self.stop_searching();
+        self.return_lots();
         let home = self.home.clone();
         let remote = &home.hub.remotes[home.index];
         fence(Ordering::SeqCst);

@@ -1,5 +1,6 @@
 //! A worker's loop.
 
+mod draw;
 mod leave;
 mod run;
 mod search;
@@ -51,6 +52,8 @@ pub(crate) struct Worker<H: Hooks> {
     /// A fiber in the ready queue, and since when: measures how long ready fibers wait.
     probe: Option<(FiberId, u64)>,
     cores: usize,
+    /// What the turns are drawn from, of a worker that schedules by chance.
+    lots: draw::Lots,
 }
 
 /// What a turn does.
@@ -102,6 +105,7 @@ impl<H: Hooks> Worker<H> {
             normal_turns: 0,
             chain_since: 0,
             probe: None,
+            lots: draw::Lots::default(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             hooks,
             home,
@@ -120,6 +124,9 @@ impl<H: Hooks> Worker<H> {
         let _alt_stack = AltStack::install();
         self.hooks.worker_start(home.index);
         self.remote().thread.adopt();
+        // Such a worker draws whenever it would look.
+        let by_chance = home.hub.is_by_chance();
+        self.remote().look_now.fetch_or(by_chance, Ordering::Relaxed);
         while home.hub.phase() < Phase::Stopping && !self.retired {
             match self.next().or_else(|| self.find_or_sleep()) {
                 Some(next) => self.turn(next),
@@ -172,9 +179,14 @@ impl<H: Hooks> Worker<H> {
     fn next(&mut self) -> Option<Next> {
         let due = self.clock.turn();
         if due || self.remote().look_now.load(Ordering::Relaxed) {
-            self.look();
-            if let Some(work) = self.take_injected(Class::Normal) {
-                return Some(Next::Start(work));
+            let by_chance = self.hub().is_by_chance();
+            let next = if by_chance {
+                self.draw()
+            } else {
+                self.look_for_work()
+            };
+            if by_chance || next.is_some() {
+                return next;
             }
         }
         if !self.remote().inbox.is_empty() {
@@ -312,6 +324,13 @@ impl<H: Hooks> Worker<H> {
     fn drain_inbox(&mut self) {
         let home = self.home.clone();
         self.with_owner(|owner| home.hub.remotes[home.index].inbox.drain(&mut owner.ready));
+    }
+
+    /// Looks outside, and whether plain threads have brought something.
+    #[cold]
+    fn look_for_work(&mut self) -> Option<Next> {
+        self.look();
+        self.take_injected(Class::Normal).map(Next::Start)
     }
 
     /// Looks outside: timers and I/O, and what the others should know of this worker.

@@ -125,6 +125,12 @@ impl<H: Hooks> Worker<H> {
 
     /// Tries to steal, as a searcher.
     fn search(&mut self) -> Option<Next> {
+        if self.hub().is_by_chance() {
+            // There is nobody to steal from, and what plain threads spawned takes its chance with the rest.
+            let next = self.draw()?;
+            self.stop_searching();
+            return Some(next);
+        }
         if !self.searching {
             if !self.is_active() || !self.home.hub.idle.start_searching(self.hub().threads()) {
                 return None;
@@ -293,10 +299,16 @@ impl<H: Hooks> Worker<H> {
             hub.idle.fall_asleep_resting(index);
         }
         // From here on producers see us asleep; what they pushed before is ours to see.
+        let due = hub.is_due(index);
         let found = self.has_own_work()
             || self.has_stealable()
             || (active && hub.has_fresh(index) && !hub.idle.somebody_searches())
-            || hub.phase() >= Phase::Stopping;
+            || hub.phase() >= Phase::Stopping
+            || due;
+        if due {
+            // By a clock that stands nothing but a look wakes them.
+            remote.look_now.store(true, Ordering::Relaxed);
+        }
         if !active && Class::ALL.iter().any(|&class| hub.has_stealable(class)) {
             // Ours among them, perhaps: somebody must start it.
             hub.wake_one(Amount::Plenty);
@@ -313,6 +325,7 @@ impl<H: Hooks> Worker<H> {
                 hub.announce_progress();
             }
             hub.announce_rest();
+            hub.watchers.tell();
             remote.counters.slept.add(1);
             self.hooks.before_sleep(index);
             let timeout = if active {
@@ -356,6 +369,10 @@ impl<H: Hooks> Worker<H> {
             || self.with_owner(|owner| !owner.is_empty());
         // The monitor may want it back at this moment: one of the two succeeds.
         self.retired = !busy && home.hub.dismiss(home.index, Role::Resting);
+        if self.retired {
+            // One fewer that must sleep for all to do so.
+            home.hub.watchers.tell();
+        }
     }
 
     /// A worker woken to search must end its search, whatever it finds first.

@@ -13,7 +13,7 @@ pub(super) fn shuffle(items: &mut [u32]) {
     }
     STATE.with(|state| {
         // SplitMix64 (Steele, Lea and Flood, 2014): any start is good, also that all threads start alike.
-        let mut counter = state.get();
+        let mut counter = crate::scheduler::chance().unwrap_or_else(|| state.get());
         for last in (1..items.len()).rev() {
             counter = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut bits = counter;
