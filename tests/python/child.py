@@ -26,7 +26,7 @@ import roving
 INTERRUPT = """
 import os, signal
 def interrupt_in(line):
-    # Sends the main thread SIGINT once it sleeps in this line of the program. To be called in a line before it.
+    # Sends the main thread SIGINT once it sleeps in this line of the program. To be called before it.
     main = threading.main_thread()
     def sleeps():
         frame = sys._current_frames()[main.ident]

@@ -11,6 +11,7 @@ from typing import Any
 import child
 import pytest
 import roving
+from roving import testing
 
 # Typeshed does not know what is private.
 threading: Any = importlib.import_module("threading")
@@ -93,7 +94,7 @@ def test_waiting_takes_no_time_of_the_processor() -> None:
 
     waits = [with_timeout, on_rlock, event.wait, on_condition, waiting.get]
     fibers = [roving.spawn(wait) for wait in waits * 40]
-    until(lambda: roving.stats()["sleeping"] == roving.stats()["workers"])
+    testing.wait_all_parked(20)
     time.sleep(0.02)
     cpu, wall = time.process_time(), time.monotonic()
     time.sleep(0.2)
@@ -160,7 +161,7 @@ def test_a_cancelled_fiber_stops_waiting(make: Callable[[], Any]) -> None:
     lock = make()
     lock.acquire()
     fibers = [roving.spawn(lock.acquire) for _ in range(10)]
-    until(lambda: roving.stats()["sleeping"] == roving.stats()["workers"])
+    testing.wait_all_parked(20)
     for fiber in fibers[:-1]:
         fiber.cancel()
     for fiber in fibers[:-1]:
@@ -187,7 +188,7 @@ def test_books_are_kept_when_cancelled() -> None:
     until(lambda: bool(inside) and len(condition._waiters) == 1)
     condition.acquire()
     condition.notify()
-    until(lambda: roving.stats()["sleeping"] == roving.stats()["workers"])
+    testing.wait_all_parked(20)
     fiber.cancel()
     assert not fiber.wait(0.01)
     condition.release()
@@ -199,7 +200,7 @@ def test_books_are_kept_when_cancelled() -> None:
     semaphore = threading.Semaphore(0)
     semaphore._cond.acquire()
     fiber = roving.spawn(semaphore.release)
-    until(lambda: roving.stats()["sleeping"] == roving.stats()["workers"])
+    testing.wait_all_parked(20)
     fiber.cancel()
     assert not fiber.wait(0.01)
     semaphore._cond.release()
@@ -320,7 +321,7 @@ def test_reinit_wakes() -> None:
     for lock in (threading.Lock(), threading.RLock()):
         lock.acquire()
         fiber = roving.spawn(lock.acquire)
-        until(lambda: roving.stats()["sleeping"] == roving.stats()["workers"])
+        testing.wait_all_parked(20)
         lock._at_fork_reinit()
         assert fiber.join(10)
 
