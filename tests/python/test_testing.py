@@ -517,3 +517,16 @@ def test_a_fork_in_between() -> None:
             assert clock.time() == 7200
         print("ok")
     """)
+
+
+def test_it_moves_on_after_calls_of_the_pool() -> None:
+    """Whose thread may be the last to come to rest, after the fiber that waited for it."""
+
+    def body() -> None:
+        for _ in range(200):
+            roving.blocking(int)
+            roving.sleep(10)
+
+    with at_once(), testing.clock() as clock:
+        roving.spawn(body).join()
+        assert clock.time() == pytest.approx(2000)

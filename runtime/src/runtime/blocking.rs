@@ -17,8 +17,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(super) struct BlockingPool {
     name: String,
     limit: usize,
-    /// Called on each thread at its end.
+    /// Called on each thread at its end, and when it has nothing to do.
     thread_stop: Box<dyn Fn() + Send + Sync>,
+    thread_idle: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
     /// Work came, or the end.
     work: Condvar,
@@ -47,10 +48,17 @@ pub struct BlockingMetrics {
 }
 
 impl BlockingPool {
-    pub(super) fn new(name: String, limit: usize, thread_stop: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+    /// Each thread calls `thread_idle` when it has nothing to do, and `thread_stop` when it ends.
+    pub(super) fn new(
+        name: String,
+        limit: usize,
+        thread_idle: Box<dyn Fn() + Send + Sync>,
+        thread_stop: Box<dyn Fn() + Send + Sync>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             name,
             limit,
+            thread_idle,
             thread_stop,
             state: Mutex::new(State::default()),
             work: Condvar::new(),
@@ -114,6 +122,14 @@ impl BlockingPool {
                 break;
             }
             state.idle += 1;
+            // The fiber that waited for the call has gone on, and may have come to rest, before this thread was idle again.
+            drop(state);
+            (self.thread_idle)();
+            state = self.state.lock();
+            if state.shut || !state.queue.is_empty() {
+                state.idle -= 1;
+                continue;
+            }
             let timed_out = self
                 .work
                 .wait_until(&mut state, Instant::now().checked_add(KEEP_ALIVE));

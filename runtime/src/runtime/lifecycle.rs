@@ -145,6 +145,15 @@ impl Runtime {
         let blocking = BlockingPool::new(
             builder.thread_name.clone(),
             builder.blocking_threads,
+            {
+                // The hub keeps the pool.
+                let hub = Arc::downgrade(&hub);
+                Box::new(move || {
+                    if let Some(hub) = hub.upgrade() {
+                        hub.tell_watchers();
+                    }
+                })
+            },
             Box::new(move || hooks.blocking_stop()),
         );
         hub.set_companion(blocking.clone());

@@ -122,6 +122,13 @@ impl Hub {
             && none_is_due()
     }
 
+    /// After something other than a worker has come to rest: those that watch, if there are any, look again.
+    pub(crate) fn tell_watchers(&self) {
+        // Pairs with the fence of one that begins to watch: it sees what we did, or we see it.
+        fence(Ordering::SeqCst);
+        self.watchers.tell();
+    }
+
     /// Makes those that watch look again.
     pub(crate) fn call_watchers(&self) {
         self.watchers.call();
