@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 18] = [
+const SHIM: [&str; 20] = [
     "buffered.c",
     "call.c",
     "calls.c",
@@ -21,6 +21,8 @@ const SHIM: [&str; 18] = [
     "selects.c",
     "sockets.c",
     "switch.c",
+    "tls.c",
+    "tls_state.c",
     "worker.c",
 ];
 

@@ -26,19 +26,20 @@ def all(
     dns: bool = True,
     select: bool = True,
     os: bool = True,
+    ssl: bool = True,
 ) -> None:
     """Patch the standard library, but for what is switched off; what is patched already stays so.
 
     `time`: time.sleep. `socket`: the methods of sockets, and with them http, socketserver, urllib and
     whatever else uses them. `dns`: getaddrinfo, gethostbyname, gethostbyname_ex, gethostbyaddr,
     getnameinfo, on threads of the pool. `select`: select, poll and epoll, and with them selectors and
-    asyncio. `os`: read, write and their like on pipes, terminals and sockets, and close. Parts may be added
-    by later calls, at any time.
+    asyncio. `os`: read, write and their like on pipes, terminals and sockets, and close. `ssl`: TLS over
+    sockets, and with it https. Parts may be added by later calls, at any time.
 
     Raises RuntimeError if this interpreter's functions are not as roving knows them; then nothing of that
     part is changed.
     """
-    parts = {"time": time, "socket": socket, "dns": dns, "select": select, "os": os}
+    parts = {"time": time, "socket": socket, "dns": dns, "select": select, "os": os, "ssl": ssl}
     for name, wanted in parts.items():
         if wanted:
             _patch(name, True)
