@@ -1,0 +1,725 @@
+"""TLS in fibers: every call that waits, with and without timeouts, cancelled, closed and cut short."""
+
+import contextlib
+import errno
+import gc
+import os
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import child
+import patched
+import pytest
+import roving
+import tls
+from patched import in_fiber, tcp_pair, until_parked
+
+TIMEOUTS = pytest.mark.parametrize("timeout", [None, 30])
+
+
+@pytest.fixture(autouse=True)
+def _patched() -> Iterator[None]:
+    tls.authority()
+    with patched.everything():
+        yield
+
+
+def handshake(raw: socket.socket) -> ssl.SSLSocket:
+    """Shake hands as a client."""
+    return tls.authority().client().wrap_socket(raw, server_hostname="localhost")
+
+
+def wrapped(raw: socket.socket) -> ssl.SSLSocket:
+    """Do not shake hands yet."""
+    context = tls.authority().client()
+    return context.wrap_socket(raw, server_hostname="localhost", do_handshake_on_connect=False)
+
+
+RECEIVERS: dict[str, Callable[[ssl.SSLSocket], Any]] = {
+    "recv": lambda s: s.recv(10),
+    "recv_into": lambda s: s.recv_into(bytearray(10)),
+    "recv_into a part": lambda s: s.recv_into(bytearray(10), 5),
+    "read": lambda s: s.read(10),
+    "read into": lambda s: s.read(10, bytearray(20)),
+    "makefile": lambda s: s.makefile("rb", buffering=0).read(10),
+}
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("name", RECEIVERS)
+def test_receiving_parks(name: str, timeout: float | None) -> None:
+    """And gives what it gives on a thread; timeouts stay what they are."""
+    results = []
+    for where in (lambda f, s: f(s), in_fiber):
+        with tls.pair(timeout) as (a, b):
+            if where is in_fiber:
+                for _ in range(3):
+                    fiber = roving.spawn(RECEIVERS[name], a)
+                    until_parked(fiber)
+                    b.sendall(b"data")
+                    results.append(fiber.join())
+            b.sendall(b"data")
+            results.append(where(RECEIVERS[name], a))
+            assert a.gettimeout() == timeout
+    assert len(results) == 5
+    assert all(result == results[0] for result in results)
+
+
+@TIMEOUTS
+def test_a_handshake_parks(timeout: float | None) -> None:
+    """As a client and as a server."""
+    with tcp_pair() as (a, b):
+        a.settimeout(timeout)
+        b.settimeout(timeout)
+        client = roving.spawn(handshake, a)
+        until_parked(client)
+        one = in_fiber(lambda: tls.authority().server().wrap_socket(b, server_side=True))
+        with client.join() as two, one:
+            assert two.version() == "TLSv1.3"
+            assert two.gettimeout() == timeout
+            in_fiber(two.sendall, b"hello")
+            assert in_fiber(one.recv, 10) == b"hello"
+    with tcp_pair() as (a, b):
+        server = roving.spawn(lambda: tls.authority().server().wrap_socket(b, server_side=True))
+        until_parked(server)
+        with in_fiber(handshake, a), server.join():
+            pass
+
+
+def test_a_handshake_upon_the_first_byte() -> None:
+    """Sent or read without one before."""
+    with tcp_pair() as (a, b), wrapped(a) as one:
+        fiber = roving.spawn(one.sendall, b"hello")
+        until_parked(fiber)
+        with in_fiber(lambda: tls.authority().server().wrap_socket(b, server_side=True)) as two:
+            fiber.join()
+            assert in_fiber(two.recv, 10) == b"hello"
+
+
+@TIMEOUTS
+def test_sending_parks(timeout: float | None) -> None:
+    """Until the peer has taken enough."""
+    data = os.urandom(8 << 20)
+    with tls.pair(timeout) as (a, b):
+        fiber = roving.spawn(a.sendall, data)
+        until_parked(fiber)
+        received = bytearray()
+        while len(received) < len(data):
+            received += b.recv(1 << 20)
+        fiber.join()
+        assert received == data
+
+
+def test_sendfile(tmp_path: Any) -> None:
+    """A file, through TLS."""
+    data = os.urandom(16 << 20)
+    (tmp_path / "file").write_bytes(data)
+    with tls.pair() as (a, b), open(tmp_path / "file", "rb") as file:
+        fiber = roving.spawn(a.sendfile, file)
+        until_parked(fiber)
+        received = bytearray()
+        while len(received) < len(data):
+            received += in_fiber(b.recv, 1 << 20)
+        assert fiber.join() == len(data)
+        assert received == data
+
+
+@TIMEOUTS
+def test_both_ways_at_once(timeout: float | None) -> None:
+    """One fiber reads and one writes, at each end, more than any buffer takes."""
+    data = [os.urandom(6 << 20), os.urandom(6 << 20)]
+
+    def receive(s: ssl.SSLSocket, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            received += s.recv(100_000)
+        return bytes(received)
+
+    with tls.pair(timeout) as (a, b):
+        senders = [roving.spawn(a.sendall, data[0]), roving.spawn(b.sendall, data[1])]
+        until_parked(*senders)
+        receivers = [roving.spawn(receive, b, len(data[0])), roving.spawn(receive, a, len(data[1]))]
+        for fiber in senders:
+            fiber.join()
+        assert [fiber.join() for fiber in receivers] == data
+
+
+def test_writers_take_turns() -> None:
+    """OpenSSL would have refused another write amid a record that was not taken as a whole."""
+    size = 4 << 20
+    kinds = [bytes([number]) * size for number in range(4)]
+    with tls.pair() as (a, b):
+        writers = [roving.spawn(a.send, kind) for kind in kinds]
+        until_parked(writers[0])
+        received = bytearray()
+        while len(received) < sum(map(len, kinds)):
+            received += b.recv(1 << 20)
+        assert [writer.join() for writer in writers] == [size] * 4
+        assert all(received[at : at + size] in kinds for at in range(0, 4 * size, size))
+
+
+def test_a_buffer_stays_as_large_as_it_is() -> None:
+    """While it is waited for."""
+    buffer = bytearray(10)
+    with tls.pair() as (a, b):
+        fiber = roving.spawn(a.recv_into, buffer)
+        until_parked(fiber)
+        with pytest.raises(BufferError):
+            buffer.clear()
+        b.send(b"data")
+        assert fiber.join() == 4
+        assert buffer.startswith(b"data")
+
+
+# ---- timeouts ----
+
+
+def lasts(call: Callable[[], Any], text: str) -> float:
+    """Time a call that times out."""
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match=text):
+        call()
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("name", RECEIVERS)
+def test_a_timeout_of_a_read(name: str) -> None:
+    """Raises what it raises on a thread, in time."""
+    with tls.pair(0.05) as (a, b):
+        read = RECEIVERS[name]
+        assert 0.05 <= in_fiber(lasts, lambda: read(a), "^The read operation timed out$") < 5
+        if name != "makefile":
+            b.send(b"data")
+            assert in_fiber(a.recv, 10) == b"data"
+            assert 0.05 <= in_fiber(lasts, lambda: a.recv(10), "^The read operation timed out$") < 5
+
+
+def test_a_timeout_of_a_handshake() -> None:
+    """The peer says nothing."""
+    with tcp_pair() as (a, _):
+        a.settimeout(0.05)
+        assert 0.05 <= in_fiber(lasts, lambda: handshake(a), "The handshake operation timed out") < 5
+
+
+def test_a_timeout_of_a_write() -> None:
+    """The peer takes nothing."""
+    with tls.pair(0.05) as (a, _):
+        assert 0.05 <= in_fiber(lasts, lambda: a.sendall(bytes(64 << 20)), "^The write operation timed out$") < 5
+
+
+def test_a_timeout_while_others_write() -> None:
+    """It counts from the call, not from one's turn."""
+    with tls.pair(None) as (a, _):
+        first = roving.spawn(a.sendall, bytes(64 << 20))
+        until_parked(first)
+        a.settimeout(0.05)
+        assert 0.05 <= in_fiber(lasts, lambda: a.send(b"data"), "^The write operation timed out$") < 5
+        first.cancel()
+        with pytest.raises(roving.FiberCancelled):
+            first.join()
+
+
+def test_a_timeout_of_a_shutdown() -> None:
+    """The peer does not answer."""
+    with tls.pair(0.05) as (a, _):
+        assert 0.05 <= in_fiber(lasts, a.unwrap, "^The read operation timed out$") < 5
+
+
+def test_a_timeout_amid_a_record() -> None:
+    """What came stays, and is of use when the rest comes."""
+    with tls.puppet(0.05) as (a, puppet):
+        record = puppet.record(b"some data")
+        puppet.raw.sendall(record[:12])
+        assert 0.05 <= in_fiber(lasts, lambda: a.recv(100), "^The read operation timed out$") < 5
+        puppet.raw.sendall(record[12:])
+        assert in_fiber(a.recv, 100) == b"some data"
+
+
+def test_a_timeout_is_of_the_whole() -> None:
+    """However many bytes trickle in."""
+    over = threading.Event()
+
+    def trickle(puppet: tls.Puppet) -> None:
+        for byte in puppet.record(bytes(1000)):
+            puppet.raw.sendall(bytes([byte]))
+            if over.wait(0.02):
+                return
+
+    with tls.puppet(0.1) as (a, puppet):
+        thread = threading.Thread(target=trickle, args=(puppet,))
+        thread.start()
+        assert 0.1 <= in_fiber(lasts, lambda: a.recv(100), "^The read operation timed out$") < 5
+        over.set()
+        thread.join()
+
+
+def test_records_byte_by_byte() -> None:
+    """Each byte ends a wait; none is lost."""
+    with tls.puppet() as (a, puppet):
+        fiber = roving.spawn(a.recv, 100)
+        until_parked(fiber)
+        for byte in puppet.record(b"some data"):
+            puppet.raw.sendall(bytes([byte]))
+        assert fiber.join() == b"some data"
+
+
+def test_several_records_at_once() -> None:
+    """In one segment, read in parts, with waits in between: nothing is waited for that is there already."""
+    with tls.puppet(30) as (a, puppet):
+
+        def receive() -> list[bytes]:
+            return [a.recv(size) for size in (4, 100, 2, 2, 100, 100)]
+
+        fiber = roving.spawn(receive)
+        until_parked(fiber)
+        puppet.raw.sendall(puppet.record(b"one two") + puppet.record(b"three") + puppet.record(b"four"))
+        until_parked(fiber)
+        puppet.raw.sendall(puppet.record(b"five"))
+        assert fiber.join() == [b"one ", b"two", b"th", b"re", b"e", b"four"]
+        assert in_fiber(a.recv, 100) == b"five"
+
+
+def test_sockets_that_do_not_wait() -> None:
+    """Raise what they raise on a thread."""
+    with tls.pair(0.0) as (a, _):
+        for _ in range(2):
+            with pytest.raises(ssl.SSLWantReadError):
+                in_fiber(a.recv, 10)
+            with pytest.raises(ssl.SSLWantWriteError):
+                in_fiber(lambda: [a.send(bytes(1 << 20)) for _ in range(100)])
+            a.settimeout(0.01)
+            with pytest.raises(TimeoutError):
+                in_fiber(a.recv, 10)
+            a.settimeout(0)
+
+
+# ---- cancelled, closed, cut short ----
+
+
+def fill(s: ssl.SSLSocket) -> None:
+    """Send until it does not go on."""
+    s.sendall(bytes(64 << 20))
+
+
+WAITERS: dict[str, Callable[[ssl.SSLSocket], Any]] = {
+    "read": lambda s: s.recv(10),
+    "write": fill,
+    "unwrap": lambda s: s.unwrap(),
+}
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("name", [*WAITERS, "handshake"])
+def test_cancelled(name: str, timeout: float | None) -> None:
+    """Parked in each call; and others go on."""
+    if name == "handshake":
+        with tcp_pair() as (a, _):
+            a.settimeout(timeout)
+            # On its own: wrap_socket closes nothing after errors of this kind.
+            with wrapped(a) as s:
+                fiber = roving.spawn(s.do_handshake)
+                until_parked(fiber)
+                fiber.cancel()
+                with pytest.raises(roving.FiberCancelled):
+                    fiber.join()
+        return
+    with tls.pair(timeout) as (a, b):
+        fiber = roving.spawn(WAITERS[name], a)
+        until_parked(fiber)
+        fiber.cancel()
+        with pytest.raises(roving.FiberCancelled):
+            fiber.join()
+        if name == "read":
+            b.send(b"data")
+            assert in_fiber(a.recv, 10) == b"data"
+
+
+def test_a_scope_that_times_out() -> None:
+    """roving.timeout ends a read."""
+
+    def read(s: ssl.SSLSocket) -> None:
+        with roving.timeout(0.02):
+            s.recv(10)
+
+    with tls.pair() as (a, b):
+        with pytest.raises(TimeoutError):
+            in_fiber(read, a)
+        b.send(b"data")
+        assert in_fiber(a.recv, 10) == b"data"
+
+
+@TIMEOUTS
+@pytest.mark.parametrize("name", WAITERS)
+def test_closed_under_a_waiter(name: str, timeout: float | None) -> None:
+    """It gets EBADF, at once."""
+    with tls.pair(timeout) as (a, _):
+        fiber = roving.spawn(WAITERS[name], a)
+        until_parked(fiber)
+        a.close()
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            fiber.join()
+        assert caught.value.errno == errno.EBADF
+
+
+def test_a_number_used_again() -> None:
+    """What remains of a closed connection does not read from another."""
+    with tls.pair() as (a, _), tcp_pair() as (c, d):
+        sslobj: Any = a._sslobj  # type: ignore[attr-defined]
+        fd = a.fileno()
+        with contextlib.suppress(TimeoutError):
+            a.settimeout(0.01)
+            in_fiber(a.recv, 1)
+        a.close()
+        os.dup2(c.fileno(), fd)
+        try:
+            d.send(b"not for you")
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                in_fiber(sslobj.read, 10)
+            assert c.recv(100) == b"not for you"
+        finally:
+            os.close(fd)
+
+
+def test_a_socket_that_is_gone() -> None:
+    """Is an error as on a thread."""
+    with tcp_pair() as (a, _):
+        raw = socket.socket(fileno=a.detach())
+        raw.settimeout(0.01)
+        context: Any = tls.authority().client()
+        sslobj = context._wrap_socket(raw, False, "localhost")
+        with pytest.raises(TimeoutError):
+            in_fiber(sslobj.read, 10)
+        raw.close()
+        del raw
+        gc.collect()
+        for where in (in_fiber, lambda f, *args: f(*args)):
+            with pytest.raises(ssl.SSLError, match="Underlying socket connection gone"):
+                where(sslobj.read, 10)
+
+
+@TIMEOUTS
+def test_end_of_file(timeout: float | None) -> None:
+    """Announced, and not; amid a record, and amid a handshake."""
+    with tls.pair(timeout) as (a, b):
+        fiber = roving.spawn(a.recv, 10)
+        until_parked(fiber)
+        other = roving.spawn(b.unwrap)
+        assert fiber.join() == b""
+        assert in_fiber(a.recv, 10) == b""
+        in_fiber(a.unwrap)
+        other.join()
+    for suppress in (True, False):
+        with tls.puppet(timeout) as (a, puppet):
+            a.suppress_ragged_eofs = suppress
+            fiber = roving.spawn(a.recv, 10)
+            until_parked(fiber)
+            puppet.raw.sendall(puppet.record(b"some data")[:15])
+            puppet.raw.shutdown(socket.SHUT_WR)
+            if suppress:
+                assert fiber.join() == b""
+            else:
+                with pytest.raises(ssl.SSLEOFError):
+                    fiber.join()
+    with tcp_pair() as (c, d):
+        c.settimeout(timeout)
+        client = roving.spawn(handshake, c)
+        until_parked(client)
+        d.shutdown(socket.SHUT_WR)
+        with pytest.raises(ssl.SSLEOFError):
+            client.join()
+
+
+def test_a_reset() -> None:
+    """Is raised as it is."""
+    with tls.puppet() as (a, puppet):
+        fiber = roving.spawn(a.recv, 10)
+        until_parked(fiber)
+        puppet.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        puppet.raw.close()
+        with pytest.raises(ConnectionResetError):
+            fiber.join()
+
+
+def test_closed_by_the_peer_is_told_again() -> None:
+    """Also when the peer does not close its socket, and after data."""
+    with tls.puppet() as (a, puppet):
+        puppet.raw.sendall(puppet.record(b"data"))
+        assert in_fiber(a.recv, 10) == b"data"
+        fiber = roving.spawn(a.recv, 10)
+        until_parked(fiber)
+        with pytest.raises(ssl.SSLWantReadError):
+            puppet.ssl.unwrap()
+        puppet.raw.sendall(puppet.outgoing.read())
+        assert fiber.join() == b""
+        assert in_fiber(a.recv, 10) == b""
+
+
+@pytest.mark.parametrize("on", ["thread", "fiber"])
+def test_plain_text_after_unwrap(on: str) -> None:
+    """The socket is what it was: blocking, its own timeout, and nothing is lost."""
+    with tls.pair() as (a, b):
+        fiber = roving.spawn(a.unwrap)
+        until_parked(fiber)
+        plain = in_fiber(b.unwrap)
+        other = fiber.join()
+        assert other is a
+        assert plain is b
+        assert os.get_blocking(other.fileno())
+        assert other.gettimeout() is None
+        plain.send(b"in the clear")
+        where: Any = in_fiber if on == "fiber" else lambda f, *args: f(*args)
+        assert where(other.recv, 100) == b"in the clear"
+
+
+def test_the_mode_is_given_back() -> None:
+    """When the object goes by any other way."""
+    with tls.pair() as (a, b):
+        b.send(b"data")
+        assert in_fiber(a.recv, 10) == b"data"
+        a.shutdown(socket.SHUT_WR)
+        gc.collect()
+        deadline = time.monotonic() + 10
+        while not os.get_blocking(a.fileno()):
+            assert time.monotonic() < deadline
+            gc.collect()
+
+
+# ---- threads and fibers ----
+
+
+@TIMEOUTS
+def test_a_thread_after_a_fiber(timeout: float | None) -> None:
+    """Waits as it always did, and takes no processor time for it."""
+    with tls.pair(timeout) as (a, b):
+        b.send(b"first")
+        assert in_fiber(a.recv, 10) == b"first"
+        in_fiber(a.send, b"second")
+        assert b.recv(10) == b"second"
+        spent = []
+
+        def receive() -> None:
+            start = time.thread_time()
+            assert a.recv(10) == b"third"
+            spent.append(time.thread_time() - start)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        b.send(b"third")
+        thread.join()
+        assert spent[0] < 0.1
+        a.settimeout(0.05)
+        assert 0.05 <= lasts(lambda: a.recv(10), "^The read operation timed out$") < 5
+
+
+def test_a_thread_reads_while_a_fiber_writes() -> None:
+    """And the other way round."""
+    data = os.urandom(4 << 20)
+    with tls.pair() as (a, b):
+        for s in (a, b):
+            with contextlib.suppress(TimeoutError):
+                s.settimeout(0.01)
+                in_fiber(s.recv, 1)
+            s.settimeout(None)
+        received = bytearray()
+
+        def receive() -> None:
+            while len(received) < len(data):
+                received.extend(a.recv(1 << 16))
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        back = roving.spawn(a.sendall, data)
+        b.sendall(data)
+        thread.join()
+        assert received == data
+        received.clear()
+        while len(received) < len(data):
+            received += in_fiber(b.recv, 1 << 20)
+        back.join()
+        assert received == data
+
+
+def test_undo() -> None:
+    """Sockets that fibers have used are of use to threads; a fiber that is parked ends well."""
+    with tls.pair() as (a, b):
+        b.send(b"first")
+        assert in_fiber(a.recv, 10) == b"first"
+        fiber = roving.spawn(a.recv, 10)
+        until_parked(fiber)
+        roving.patch.undo()
+        assert roving.patch.report()["ssl"] == ()
+        b.send(b"second")
+        assert fiber.join() == b"second"
+        sender = threading.Timer(0.05, b.send, [b"third"])
+        sender.start()
+        assert a.recv(10) == b"third"
+        sender.join()
+        roving.patch.all()
+        assert len(roving.patch.report()["ssl"]) == 5
+
+
+# ---- what TLS has ----
+
+
+def test_memory_bios() -> None:
+    """Nothing waits there."""
+    with tcp_pair() as (a, _):
+        puppet = tls.Puppet(a)
+        with pytest.raises(ssl.SSLWantReadError):
+            in_fiber(puppet.ssl.do_handshake)
+
+
+def test_a_wrong_host_name() -> None:
+    """Is an error at both ends."""
+    with tcp_pair() as (a, b):
+        client = roving.spawn(tls.authority().client().wrap_socket, a, server_hostname="example.org")
+        server = roving.spawn(tls.authority().server().wrap_socket, b, server_side=True)
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"Hostname mismatch.*example\.org"):
+            client.join()
+        with contextlib.suppress(OSError), server.join() as s:
+            in_fiber(s.recv, 10)
+
+
+def test_a_client_with_a_certificate() -> None:
+    """Asked for in the handshake."""
+    server, client = tls.authority().server(), tls.authority().client()
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(tls.authority().folder / "ca.pem")
+    client.load_cert_chain(tls.authority().folder / "client.pem", tls.authority().folder / "client.key")
+    with tcp_pair() as (a, b):
+        one = roving.spawn(client.wrap_socket, a, server_hostname="localhost")
+        with in_fiber(lambda: server.wrap_socket(b, server_side=True)) as two, one.join():
+            certificate: Any = two.getpeercert()
+            assert (("commonName", "client"),) in certificate["subject"]
+
+
+def test_a_certificate_asked_for_later() -> None:
+    """The next read sends the question, though there is nothing to read."""
+    server, client = tls.authority().server(), tls.authority().client()
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_verify_locations(tls.authority().folder / "ca.pem")
+    client.load_cert_chain(tls.authority().folder / "client.pem", tls.authority().folder / "client.key")
+    server.post_handshake_auth = client.post_handshake_auth = True
+    with tls.pair(server=server, client=client) as (a, b):
+        a.send(b"before")
+        assert in_fiber(b.recv, 100) == b"before"
+        assert not b.getpeercert()
+        in_fiber(b.verify_client_post_handshake)
+        asking = roving.spawn(b.recv, 100)
+        answering = roving.spawn(a.recv, 100)
+        until_parked(asking, answering)
+        deadline = time.monotonic() + 20
+        while not b.getpeercert():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        in_fiber(a.send, b"after")
+        in_fiber(b.send, b"after")
+        assert (asking.join(), answering.join()) == (b"after", b"after")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_used_again(version: ssl.TLSVersion) -> None:
+    """Of a connection that a fiber made."""
+    server, client = tls.authority().server(), tls.authority().client()
+    client.maximum_version = client.minimum_version = version
+    with tls.pair(server=server, client=client) as (a, b):
+        in_fiber(b.send, b"data")
+        assert in_fiber(a.recv, 10) == b"data"
+        session = a.session
+    with tcp_pair() as (c, d):
+        one = roving.spawn(client.wrap_socket, c, server_hostname="localhost", session=session)
+        with in_fiber(lambda: server.wrap_socket(d, server_side=True)) as two, one.join() as three:
+            assert three.session_reused
+            assert two.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
+
+
+def test_protocols_and_names() -> None:
+    """ALPN; the server's name picks the certificate, in a callback."""
+    server, client, other = tls.authority().server(), tls.authority().client(), tls.authority().server("other")
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    other.set_alpn_protocols(["h2", "http/1.1"])
+    client.set_alpn_protocols(["http/1.1"])
+    asked = []
+
+    def choose(s: ssl.SSLObject, name: str, _: ssl.SSLContext) -> None:
+        asked.append(name)
+        s.context = other
+
+    server.sni_callback = choose
+    with tcp_pair() as (a, b):
+        one = roving.spawn(client.wrap_socket, a, server_hostname="other")
+        with in_fiber(lambda: server.wrap_socket(b, server_side=True)) as two, one.join() as three:
+            certificate: Any = three.getpeercert()
+            assert (("commonName", "other"),) in certificate["subject"]
+            assert two.selected_alpn_protocol() == three.selected_alpn_protocol() == "http/1.1"
+    assert asked == ["other"]
+
+
+@pytest.mark.parametrize("where", ["thread", "fiber"])
+def test_callbacks_that_fail(where: str) -> None:
+    """What one has raised is raised by the call, though that had to wait after it."""
+    client = tls.authority().client()
+
+    def fail(*_: object) -> None:
+        raise LookupError("mine")
+
+    client._msg_callback = fail  # type: ignore[attr-defined]
+    with tcp_pair() as (a, b):
+        server = roving.spawn(tls.authority().server().wrap_socket, b, server_side=True)
+        run: Any = in_fiber if where == "fiber" else lambda f: f()
+        context = client.wrap_socket(a, server_hostname="localhost", do_handshake_on_connect=False)
+        with context as s, pytest.raises(LookupError, match="mine"):
+            run(s.do_handshake)
+        with contextlib.suppress(OSError):
+            server.join().close()
+
+
+def test_nothing_is_left() -> None:
+    """Of a connection that is over: neither the objects nor what roving keeps beside them."""
+
+    def use() -> list[weakref.ref[Any]]:
+        with tls.pair() as (a, b):
+            b.send(b"data")
+            assert in_fiber(a.recv, 10) == b"data"
+            return [weakref.ref(a), weakref.ref(b)]
+
+    def kept() -> int:
+        return sum(type(item).__name__ in ("_TLS", "_Companion") for item in gc.get_objects())
+
+    before = kept()
+    references = [reference for _ in range(20) for reference in use()]
+    deadline = time.monotonic() + 20
+    while any(reference() is not None for reference in references) or kept() > before:
+        assert time.monotonic() < deadline, (before, kept())
+        gc.collect()
+        in_fiber(gc.collect)
+
+
+def test_it_comes_too_late_for_nothing() -> None:
+    """Sockets, bound methods and connections from before the patch."""
+    child.check(
+        f"""
+        import sys
+        sys.path.insert(0, {str(child.ROOT / "tests/python")!r})
+        import ssl
+        import tls
+        with tls.pair() as (a, b):
+            read, write = a.recv, b._sslobj.write
+            roving.patch.all()
+            ticks = []
+            fiber = roving.spawn(read, 10)
+            other = roving.spawn(lambda: [ticks.append(roving.sleep(0.001)) for _ in range(20)])
+            other.join()
+            write(b"data")
+            assert fiber.join() == b"data"
+            print("ok")
+        """,
+        workers=1,
+    )
