@@ -191,7 +191,9 @@ def test_imap() -> None:
         capable = b"* CAPABILITY IMAP4REV1 STARTTLS\r\nTAG OK done"
         expect(file, {b"CAPABILITY": capable, b"STARTTLS": b"TAG OK go on"})
         with secured(connection) as file:
-            expect(file, {b"CAPABILITY": capable, b"NOOP": b"TAG OK done", b"LOGOUT": b"* BYE\r\nTAG OK done"})
+            expect(
+                file, {b"CAPABILITY": capable, b"NOOP": b"TAG OK done", b"LOGOUT": b"* BYE\r\nTAG OK done"}
+            )
 
     def ask(port: int) -> None:
         with imaplib.IMAP4("localhost", port, timeout=30) as imap:
@@ -209,7 +211,10 @@ def test_ftp() -> None:
         file.write(b"220 here\r\n")
         expect(file, {b"AUTH TLS": b"234 go on"})
         with secured(connection) as file:
-            expect(file, {b"USER": b"230 come in", b"PBSZ": b"200 yes", b"PROT": b"200 yes", b"PWD": b'257 "/here"'})
+            expect(
+                file,
+                {b"USER": b"230 come in", b"PBSZ": b"200 yes", b"PROT": b"200 yes", b"PWD": b'257 "/here"'},
+            )
             expect(file, {b"QUIT": b"221 bye"})
 
     def ask(port: int) -> None:

@@ -1,4 +1,4 @@
-"""Many TLS connections at once, client and server in processes of their own: ROVING_TLS_CONNECTIONS says how many."""
+"""ROVING_TLS_CONNECTIONS TLS connections at once, client and server in processes of their own."""
 
 import os
 import resource
@@ -53,7 +53,9 @@ def test_many_connections(capsys: pytest.CaptureFixture[str]) -> None:
     """All open at once, all messages right."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < COUNT + 100:
-        pytest.skip(f"{COUNT} connections need as many descriptors, and the limit is {hard}: raise `ulimit -Hn`")
+        pytest.skip(
+            f"{COUNT} connections need as many descriptors, and the limit is {hard}: raise `ulimit -Hn`"
+        )
     folder = str(tls.authority().folder)
     with start("server", folder) as server:
         port = line(server)

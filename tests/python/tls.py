@@ -8,8 +8,10 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import patched
 import pytest
@@ -56,7 +58,7 @@ class Authority:
 
 @functools.cache
 def authority() -> Authority:
-    """Make the certificates, once a process (call it first in one thread); skip the test where there is no `openssl`."""
+    """Make the certificates, once a process, or skip the test; call it first in one thread."""
     if shutil.which("openssl") is None:
         pytest.skip("the command openssl is missing: Debian's package openssl has it")
     folder = Path(tempfile.mkdtemp(prefix="roving-tls-"))
@@ -91,6 +93,25 @@ def pair(
             one.settimeout(timeout)
             other.settimeout(timeout)
             yield one, other
+
+
+def handshake(raw: socket.socket) -> ssl.SSLSocket:
+    """Shake hands as a client."""
+    return authority().client().wrap_socket(raw, server_hostname="localhost")
+
+
+def wrapped(raw: socket.socket) -> ssl.SSLSocket:
+    """Do not shake hands yet."""
+    context = authority().client()
+    return context.wrap_socket(raw, server_hostname="localhost", do_handshake_on_connect=False)
+
+
+def lasts(call: Callable[[], Any], text: str) -> float:
+    """Time a call that times out."""
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match=text):
+        call()
+    return time.monotonic() - start
 
 
 class Puppet:

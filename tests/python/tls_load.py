@@ -1,4 +1,4 @@
-"""One end of many TLS connections: run as `tls_load.py server FOLDER` or `tls_load.py client FOLDER PORT COUNT`.
+"""One end of many TLS connections: `tls_load.py server FOLDER`, `tls_load.py client FOLDER PORT COUNT`.
 
 A server prints its port. A client prints a line when all are connected, another when all have exchanged their
 messages; before each step but the first it waits for a line.
