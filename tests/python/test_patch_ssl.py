@@ -1,10 +1,10 @@
 """TLS in fibers: every call that waits, with and without timeouts, cancelled, closed and cut short."""
 
 import contextlib
+import itertools
 import os
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,7 +91,8 @@ def test_a_handshake_upon_the_first_byte() -> None:
 def test_sending_parks(timeout: float | None) -> None:
     """Until the peer has taken enough."""
     data = os.urandom(8 << 20)
-    with tls.pair(timeout) as (a, b):
+    # The server, which has nothing to read.
+    with tls.pair(timeout) as (b, a):
         fiber = roving.spawn(a.sendall, data)
         until_parked(fiber)
         received = bytearray()
@@ -264,6 +265,17 @@ def test_several_records_at_once() -> None:
         assert in_fiber(a.recv, 100) == b"five"
 
 
+@TIMEOUTS
+def test_a_record_in_parts(timeout: float | None) -> None:
+    """What is left of it is OpenSSL's, and not the descriptor's: it is not waited for."""
+    with tls.puppet(timeout) as (a, puppet):
+        puppet.raw.sendall(puppet.record(b"some data"))
+        for size, part in ((5, b"some "), (2, b"da"), (2, b"ta")):
+            assert in_fiber(a.recv, size) == part
+        puppet.raw.sendall(puppet.record(b"some data"))
+        assert in_fiber(lambda: [a.recv_into(bytearray(size), size) for size in (3, 3, 3)]) == [3, 3, 3]
+
+
 def test_sockets_that_do_not_wait() -> None:
     """Raise what they raise on a thread."""
     with tls.pair(0.0) as (a, _):
@@ -325,16 +337,27 @@ def test_a_certificate_asked_for_later() -> None:
         assert in_fiber(b.recv, 100) == b"before"
         assert not b.getpeercert()
         in_fiber(b.verify_client_post_handshake)
-        asking = roving.spawn(b.recv, 100)
+
+        def until_known() -> int:
+            for count in itertools.count(1):
+                assert b.recv(1) == b"."
+                # There is none amid the exchange.
+                with contextlib.suppress(ValueError):
+                    if b.getpeercert():
+                        return count
+            raise AssertionError
+
+        asking = roving.spawn(until_known)
         answering = roving.spawn(a.recv, 100)
         until_parked(asking, answering)
-        deadline = time.monotonic() + 20
-        while not b.getpeercert():
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        in_fiber(a.send, b"after")
+        sent = 0
+        while not asking.wait(0.001):
+            in_fiber(a.send, b".")
+            sent += 1
+            assert sent < 10_000
+        assert asking.join() <= sent
         in_fiber(b.send, b"after")
-        assert (asking.join(), answering.join()) == (b"after", b"after")
+        assert answering.join() == b"after"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -383,9 +406,12 @@ def test_protocols_and_names() -> None:
 def test_callbacks_that_fail(where: str) -> None:
     """What one has raised is raised by the call, though that had to wait after it."""
     client = tls.authority().client()
+    calls = []
 
-    def fail(*_: object) -> None:
-        raise LookupError("mine")
+    def fail(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise LookupError("mine")
 
     client._msg_callback = fail  # type: ignore[attr-defined]
     with tcp_pair() as (a, b):
@@ -396,6 +422,7 @@ def test_callbacks_that_fail(where: str) -> None:
             run(s.do_handshake)
         with contextlib.suppress(OSError):
             server.join().close()
+    assert len(calls) > 5
 
 
 def test_it_comes_too_late_for_nothing() -> None:

@@ -279,6 +279,39 @@ def test_a_thread_reads_while_a_fiber_writes() -> None:
         assert received == data
 
 
+def test_openssl_has_one_caller_at_a_time() -> None:
+    """In a connection that a thread reads from and a fiber writes to."""
+    client = tls.authority().client()
+    inside: list[object] = []
+    most = []
+
+    def message(*_: object) -> None:
+        inside.append(None)
+        most.append(len(inside))
+        # A fiber does not park in a callback.
+        time.sleep(0.0005)
+        inside.pop()
+
+    client._msg_callback = message  # type: ignore[attr-defined]
+    with tls.pair(client=client) as (a, b):
+        in_fiber(a.send, b"first")
+        assert b.recv(10) == b"first"
+
+        def receive() -> None:
+            for _ in range(100):
+                assert a.recv(1) == b"y"
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        other = roving.spawn(lambda: [a.send(b"x") for _ in range(100)])
+        for _ in range(100):
+            b.send(b"y")
+        thread.join()
+        other.join()
+    assert len(most) > 200
+    assert max(most) == 1
+
+
 def test_undo() -> None:
     """Sockets that fibers have used are of use to threads; a fiber that is parked ends well."""
     with tls.pair() as (a, b):
