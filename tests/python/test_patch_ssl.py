@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import select
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -141,8 +142,9 @@ def test_writers_take_turns() -> None:
     size = 4 << 20
     kinds = [bytes([number]) * size for number in range(4)]
     with tls.pair() as (a, b):
-        writers = [roving.spawn(a.send, kind) for kind in kinds]
+        writers = [roving.spawn(a.send, kinds[0])]
         until_parked(writers[0])
+        writers += [roving.spawn(a.send, kind) for kind in kinds[1:]]
         received = bytearray()
         while len(received) < sum(map(len, kinds)):
             received += b.recv(1 << 20)
@@ -336,6 +338,9 @@ def test_a_certificate_asked_for_later() -> None:
         a.send(b"before")
         assert in_fiber(b.recv, 100) == b"before"
         assert not b.getpeercert()
+        # With that the client has read all that belongs to the handshake.
+        b.send(b"before")
+        assert in_fiber(a.recv, 100) == b"before"
         in_fiber(b.verify_client_post_handshake)
 
         def until_known() -> int:
@@ -348,6 +353,7 @@ def test_a_certificate_asked_for_later() -> None:
             raise AssertionError
 
         asking = roving.spawn(until_known)
+        assert select.select([a], [], [], 20)[0], "the question was not sent"
         answering = roving.spawn(a.recv, 100)
         until_parked(asking, answering)
         sent = 0
