@@ -8,14 +8,18 @@
 /* Whether fibers park. The methods stay in place when it is switched off: objects that were adopted need them. */
 static int switched_on;
 
+/* Classes derived from SSLError. */
 static PyObject *want_read, *want_write;
 
 int rv_ssl_errors(PyObject *module) {
     PyObject *reading = PyObject_GetAttrString(module, "SSLWantReadError");
     PyObject *writing = PyObject_GetAttrString(module, "SSLWantWriteError");
-    if (reading == NULL || writing == NULL || want_read != NULL) {
+    if (reading == NULL || writing == NULL || want_read != NULL || !PyType_Check(reading)) {
         Py_XDECREF(reading);
         Py_XDECREF(writing);
+        if (want_read == NULL && !PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, "roving: _ssl.SSLWantReadError is no class");
+        }
         return want_read != NULL ? 0 : -1;
     }
     want_write = writing;
@@ -282,12 +286,13 @@ static PyObject *call(enum rv_io which, PyObject *op, PyObject *arg) {
     }
     struct rv_socket *s = rv_tls_socket(t == NULL ? weak : t->socket);
     if (s == NULL && t != NULL) {
-        /* Gone, and so should be what `_ssl` takes for it. */
-        struct rv_socket *companion = _Py_atomic_exchange_ptr(&t->companion, NULL);
-        if (companion != NULL) {
-            _Py_atomic_store_int_relaxed(&companion->fd, -1);
-            Py_DECREF(companion);
+        /* `_ssl` would find the companion, and use the descriptor's number, which others may have by now. */
+        PyObject *args = Py_BuildValue("(is)", 0, "Underlying socket connection gone (_ssl.c)");
+        if (args != NULL) {
+            PyErr_SetObject((PyObject *)((PyTypeObject *)want_read)->tp_base, args);
+            Py_DECREF(args);
         }
+        return NULL;
     }
     if (s == NULL || (t == NULL && s->timeout == 0)) {
         Py_XDECREF(s);
