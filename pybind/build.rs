@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 24] = [
+const SHIM: [&str; 26] = [
     "buffered.c",
     "call.c",
     "callbacks.c",
@@ -27,6 +27,8 @@ const SHIM: [&str; 24] = [
     "sockets.c",
     "switch.c",
     "threads.c",
+    "tls.c",
+    "tls_state.c",
     "worker.c",
 ];
 

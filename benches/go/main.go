@@ -19,12 +19,14 @@ const usage = `usage: go-bench list
        go-bench sample BENCH... [option...]    each bench, one after the other
        go-bench serve [option...]              reads "BENCH go" lines, answers each with a sample
        go-bench echo-server go [--workers N]   serves until its standard input ends
+       go-bench tls-client PORT [option...]    loads a TLS echo server
 
   --workers N    GOMAXPROCS (the number of cores)
   --samples N    how many samples of each (5)
   --length MS    how long a sample takes (100)
   --limit S      what a sample may take before the process gives up (60)
-  --quick        smaller sizes`
+  --quick        smaller sizes
+  --connections N, --size BYTES, --seconds S    of the client (64, 100, 2), after a tenth of that to warm up`
 
 // Ends the process when a sample takes too long.
 const exitLimit = 3
@@ -34,6 +36,9 @@ type options struct {
 	samples int
 	length  time.Duration
 	limit   time.Duration
+
+	connections, size int
+	seconds           float64
 }
 
 // A sample is the time that so many operations took.
@@ -59,6 +64,10 @@ func main() {
 		if err := echoServer(); err != nil {
 			die("the echo server ended: %v", err)
 		}
+	case len(opts.words) == 2 && opts.words[0] == "tls-client":
+		if err := tlsClient(opts.words[1], opts.connections, opts.size, opts.seconds); err != nil {
+			die("the TLS client failed: %v", err)
+		}
 	default:
 		die("%s", usage)
 	}
@@ -70,7 +79,8 @@ func die(format string, args ...any) {
 }
 
 func parse(args []string) options {
-	opts := options{samples: 5, length: 100 * time.Millisecond, limit: 60 * time.Second}
+	opts := options{samples: 5, length: 100 * time.Millisecond, limit: 60 * time.Second,
+		connections: 64, size: 100, seconds: 2}
 	for i := 0; i < len(args); i++ {
 		number := func() int {
 			i++
@@ -92,6 +102,20 @@ func parse(args []string) options {
 			opts.length = time.Duration(number()) * time.Millisecond
 		case "--limit":
 			opts.limit = time.Duration(number()) * time.Second
+		case "--connections":
+			opts.connections = number()
+		case "--size":
+			opts.size = number()
+		case "--seconds":
+			i++
+			if i == len(args) {
+				die("--seconds needs a value")
+			}
+			seconds, err := strconv.ParseFloat(args[i], 64)
+			if err != nil || seconds <= 0 {
+				die("--seconds needs a number above 0")
+			}
+			opts.seconds = seconds
 		case "--quick":
 			quick = true
 		default:

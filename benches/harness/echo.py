@@ -1,4 +1,4 @@
-"""TCP echo: a server a peer and one client for all of them, in processes of their own."""
+"""TCP and TLS echo: a server a peer and one client for all of them, in processes of their own."""
 
 import json
 import subprocess
@@ -13,7 +13,9 @@ SIZE = 100
 
 def client(command: list[str], port: int, cpus: list[int], seconds: float) -> dict[str, float]:
     """Load the server at `port` and return what the client counted."""
-    arguments = ["echo-client", str(port), "--seconds", str(seconds)]
+    if len(command) == 1:
+        command = [*command, "echo-client"]
+    arguments = [str(port), "--seconds", str(seconds)]
     arguments += ["--connections", str(CONNECTIONS), "--size", str(SIZE)]
     process = start(command + arguments, cpus, subprocess.PIPE)
     try:

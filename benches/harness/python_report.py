@@ -81,9 +81,10 @@ def markdown(
         )
         if any(row.bench in scaled and row.workers > 1 for row in rows):
             parts.append("## More workers against one\n\n" + scaling_table(rows, scaled, peers))
-    served = [row for row in rows if row.bench == "echo" and row.samples]
-    if served:
-        parts.append("## TCP echo, 64 connections, 100 bytes\n\n" + echo_table(served, peers))
+    for bench, title in (("echo", "TCP"), ("tls_echo", "TLS")):
+        served = [row for row in rows if row.bench == bench and row.samples]
+        if served:
+            parts.append(f"## {title} echo, 64 connections, 100 bytes\n\n" + echo_table(served, peers))
     if memory:
         parts.append(
             "## Memory of one that is parked, three Python calls deep\n\n" + memory_table(memory, peers)

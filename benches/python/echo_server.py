@@ -1,16 +1,19 @@
-"""TCP echo servers in Python, one a peer: what arrives is sent back, until the standard input ends."""
+"""Echo servers in Python, TCP and TLS, one a peer: what comes is sent back, until the standard input ends."""
 
 import argparse
 import contextlib
 import json
 import os
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 SIZE = 64 << 10
+# With --tls: for the server's side of it.
+CONTEXTS: list[ssl.SSLContext] = []
 
 
 def listener() -> socket.socket:
@@ -26,6 +29,8 @@ def ready(server: socket.socket) -> None:
 def echo(connection: socket.socket) -> None:
     """Serve one connection: plain blocking code, for fibers and threads alike."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for context in CONTEXTS:
+        connection = context.wrap_socket(connection, server_side=True)
     with connection, contextlib.suppress(ConnectionResetError):
         while data := connection.recv(SIZE):
             connection.sendall(data)
@@ -72,7 +77,8 @@ def on_loop(factory: Callable[[], Any] | None) -> None:
 
     async def main() -> None:
         server = listener()
-        await asyncio.get_running_loop().create_server(Echo, sock=server)
+        tls = CONTEXTS[0] if CONTEXTS else None
+        await asyncio.get_running_loop().create_server(Echo, sock=server, ssl=tls)
         ready(server)
         await asyncio.Event().wait()
 
@@ -105,7 +111,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--tls", metavar="FILE", help="speak TLS, with the certificate and the key that are there"
+    )
     options = parser.parse_args()
+    if options.tls:
+        CONTEXTS.append(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        CONTEXTS[0].load_cert_chain(options.tls)
     os.environ["ROVING_WORKERS"] = str(options.workers)
     threading.Thread(target=end, daemon=True).start()
     PEERS[options.peer]()

@@ -5,10 +5,10 @@
 PyCFunction rv_io_original[RV_IO_COUNT];
 PyObject *rv_io_object[RV_IO_COUNT];
 
-enum place { IN_TIME, IN_SOCKET, IN_SOCKET_TYPE, IN_SELECT, IN_POLL_TYPE, IN_EPOLL_TYPE, IN_POSIX, PLACES };
+enum place { IN_TIME, IN_SOCKET, IN_SOCKET_TYPE, IN_SELECT, IN_POLL_TYPE, IN_EPOLL_TYPE, IN_POSIX, IN_SSL_TYPE, PLACES };
 
 static const char *const place_names[PLACES] = {"time",        "_socket",      "_socket.socket", "select",
-                                                "select.poll", "select.epoll", "posix"};
+                                                "select.poll", "select.epoll", "posix",          "_ssl._SSLSocket"};
 
 #define FUNCTION(f) ((PyCFunction)(void (*)(void))(f))
 
@@ -52,9 +52,29 @@ static int refuse(const char *place, const char *name) {
     return -1;
 }
 
+/* `_ssl._SSLSocket`, where there is an `_ssl`: CPython can be built without OpenSSL. */
+static int find_ssl(PyObject **place, PyTypeObject *sockets) {
+    PyObject *module = PyImport_ImportModule("_ssl");
+    if (module == NULL) {
+        int missing = PyErr_ExceptionMatches(PyExc_ImportError);
+        if (missing) {
+            PyErr_Clear();
+        }
+        return missing ? 0 : -1;
+    }
+    PyObject *type = PyObject_GetAttrString(module, "_SSLSocket");
+    int ok = type == NULL ? -1 : PyType_Check(type) ? rv_ssl_is_known(module, (PyTypeObject *)type, sockets) : 0;
+    if (ok > 0) {
+        ok = rv_ssl_errors(module) < 0 ? -1 : 1;
+    }
+    Py_DECREF(module);
+    *place = type;
+    return ok > 0 ? 0 : ok < 0 ? -1 : refuse("_ssl", "_SSLSocket");
+}
+
 /* New references. */
 static int find_places(PyObject *places[PLACES]) {
-    const char *const modules[] = {"time", "_socket", NULL, "select", NULL, NULL, "posix"};
+    const char *const modules[] = {"time", "_socket", NULL, "select", NULL, NULL, "posix", NULL};
     for (int i = 0; i < PLACES; i++) {
         if (modules[i] != NULL && (places[i] = PyImport_ImportModule(modules[i])) == NULL) {
             return -1;
@@ -73,6 +93,7 @@ static int find_places(PyObject *places[PLACES]) {
         result = ok > 0 ? result : ok < 0 ? -1 : refuse("select", "poll");
         ok = result < 0 ? 1 : rv_epoll_is_known(epoll);
         result = ok > 0 ? result : ok < 0 ? -1 : refuse("select", "epoll");
+        result = result < 0 ? -1 : find_ssl(&places[IN_SSL_TYPE], (PyTypeObject *)places[IN_SOCKET_TYPE]);
     }
     Py_XDECREF(poll);
     Py_XDECREF(epoll);
@@ -82,6 +103,9 @@ static int find_places(PyObject *places[PLACES]) {
 static int find_entries(PyObject *places[PLACES], PyMethodDef *found[RV_IO_COUNT], PyObject *objects[RV_IO_COUNT]) {
     for (int i = 0; i < RV_IO_COUNT; i++) {
         const struct entry *entry = &entries[i];
+        if (places[entry->place] == NULL) {
+            continue;
+        }
         PyObject *object = PyObject_GetAttrString(places[entry->place], entry->name);
         if (object == NULL) {
             PyErr_Clear();
@@ -119,8 +143,8 @@ static int look(void) {
         if (!known) {
             for (int i = 0; i < RV_IO_COUNT; i++) {
                 defs[i] = found[i];
-                rv_io_original[i] = found[i]->ml_meth;
-                rv_io_object[i] = Py_NewRef(objects[i]);
+                rv_io_original[i] = found[i] == NULL ? NULL : found[i]->ml_meth;
+                rv_io_object[i] = Py_XNewRef(objects[i]);
             }
             _Py_atomic_store_int_release(&known, 1);
         }
@@ -141,11 +165,18 @@ int rv_io_patch(int group, int put) {
     }
     PyMutex_Lock(&mutex);
     for (int i = 0; i < RV_IO_COUNT; i++) {
-        if ((int)entries[i].group == group && on[i] != put) {
+        if ((int)entries[i].group == group && on[i] != put && defs[i] != NULL) {
             on[i] = put;
+            /* Those of `_ssl` stay: see tls.c. */
+            if (group == RV_GROUP_SSL && !put) {
+                continue;
+            }
             PyCFunction method = put ? entries[i].method : rv_io_original[i];
             _Py_atomic_store_ptr_release((void *)&defs[i]->ml_meth, (void *)method);
         }
+    }
+    if (group == RV_GROUP_SSL) {
+        rv_ssl_switch(put);
     }
     PyMutex_Unlock(&mutex);
     return 0;

@@ -1,4 +1,4 @@
-/* I/O methods that know fibers: what replaces those of `time`, `_socket`, `select` and `posix` when roving.patch asks for
+/* I/O methods that know fibers: what replaces those of `time`, `_socket`, `select`, `posix` and `_ssl` when roving.patch asks for
  * it. io.c puts them in place, the files named below make them, ../src/io.rs waits.
  *
  * All are one scheme. On a plain thread, between fibers and where nothing may park: the method CPython had. In a fiber: an
@@ -14,7 +14,7 @@
 #define RV_FASTKW (METH_FASTCALL | METH_KEYWORDS)
 
 /* ../src/io.rs has their names, in this order. */
-enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT, RV_GROUP_OS };
+enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT, RV_GROUP_OS, RV_GROUP_SSL };
 
 /* Name here, group, place, name there, flags there, function. */
 #define RV_IO(X)                                                                                   \
@@ -51,7 +51,12 @@ enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT
     X(SENDFILE, OS, IN_POSIX, "sendfile", RV_FASTKW, rv_os_sendfile)                               \
     X(CLOSE, OS, IN_POSIX, "close", RV_FASTKW, rv_os_close)                                        \
     X(CLOSERANGE, OS, IN_POSIX, "closerange", METH_FASTCALL, rv_os_closerange)                     \
-    X(DUP2, OS, IN_POSIX, "dup2", RV_FASTKW, rv_os_dup2)
+    X(DUP2, OS, IN_POSIX, "dup2", RV_FASTKW, rv_os_dup2)                                           \
+    X(SSL_HANDSHAKE, SSL, IN_SSL_TYPE, "do_handshake", METH_NOARGS, rv_ssl_do_handshake)           \
+    X(SSL_READ, SSL, IN_SSL_TYPE, "read", METH_VARARGS, rv_ssl_read)                               \
+    X(SSL_WRITE, SSL, IN_SSL_TYPE, "write", METH_O, rv_ssl_write)                                  \
+    X(SSL_SHUTDOWN, SSL, IN_SSL_TYPE, "shutdown", METH_NOARGS, rv_ssl_shutdown)                    \
+    X(SSL_POSTAUTH, SSL, IN_SSL_TYPE, "verify_client_post_handshake", METH_NOARGS, rv_ssl_post_handshake)
 
 enum rv_io {
 #define X(id, group, place, name, flags, function) RV_IO_##id,
@@ -124,6 +129,11 @@ int rv_socket_is_known(PyTypeObject *type);
 /* selects.c */
 int rv_poll_is_known(PyObject *poll);
 int rv_epoll_is_known(PyObject *epoll);
+/* tls_state.c, for `_ssl._SSLSocket`. */
+int rv_ssl_is_known(PyObject *module, PyTypeObject *type, PyTypeObject *sockets);
+/* tls.c: keeps the exceptions that mean a wait; -1 with an exception. Whether fibers park there. */
+int rv_ssl_errors(PyObject *module);
+void rv_ssl_switch(int on);
 /* Waits for descriptors as poll(2), with any events. */
 int rv_wait_polls(struct pollfd *fds, size_t count, struct rv_patience *patience);
 /* calls.c: an address whose host is a name with the name looked up, in the pool: a new reference. */
@@ -168,5 +178,10 @@ PyObject *rv_os_sendfile(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 PyObject *rv_os_close(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
 PyObject *rv_os_closerange(PyObject *, PyObject *const *, Py_ssize_t);
 PyObject *rv_os_dup2(PyObject *, PyObject *const *, Py_ssize_t, PyObject *);
+PyObject *rv_ssl_do_handshake(PyObject *, PyObject *);
+PyObject *rv_ssl_read(PyObject *, PyObject *);
+PyObject *rv_ssl_write(PyObject *, PyObject *);
+PyObject *rv_ssl_shutdown(PyObject *, PyObject *);
+PyObject *rv_ssl_post_handshake(PyObject *, PyObject *);
 
 #endif

@@ -125,6 +125,15 @@ static inline int byte_unlock(PyMutex *m) {
     return _Py_atomic_compare_exchange_uint8(&m->_bits, &v, _Py_UNLOCKED) || rv_unlock_byte(&m->_bits);
 }
 
+int rv_mutex_lock(PyMutex *m, PyTime_t timeout) {
+    if (rv_worker_here != NULL || byte_try(m)) {
+        return rv_worker_here == NULL ? 1 : byte_lock(m, timeout, 0);
+    }
+    return timeout == 0 ? 0 : byte_wait_natively(m, timeout);
+}
+
+void rv_mutex_unlock(PyMutex *m) { (void)byte_unlock(m); }
+
 /* What threads that wait for a PyMutex leave for whoever unlocks it: in the same layout since 3.13. */
 struct mutex_entry {
     PyTime_t time_to_be_fair;

@@ -97,6 +97,10 @@ void rv_unlock_semaphore(void *const *lock, char *locked);
 /* Has the fibers that wait for a lock look at it again. */
 void rv_nudge(const void *address);
 
+/* locks.c. A PyMutex for C code, held across waits: a fiber parks for it, a thread waits detached. As rv_park_for_byte. */
+int rv_mutex_lock(PyMutex *mutex, PyTime_t timeout);
+void rv_mutex_unlock(PyMutex *mutex);
+
 /* ../src/guards.rs. Enters an object: 1; 0 if the caller is inside already; -1 with an exception. */
 int rv_enter(const void *object, unsigned long long ident, int in_fiber);
 void rv_leave(const void *object);

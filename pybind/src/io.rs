@@ -1,4 +1,4 @@
-//! Waiting for I/O: what the methods in `shim/sockets.c`, `selects.c`, `files.c` and `calls.c` need of the runtime.
+//! Waiting for I/O: what the methods in `shim/sockets.c`, `selects.c`, `files.c`, `calls.c` and `tls.c` need of the runtime.
 
 use crate::locks::outcome;
 use crate::wait::{self, Step, Target, Why};
@@ -177,7 +177,7 @@ unsafe extern "C" fn rv_while_closing(
 }
 
 /// The groups of replacements, in the order of `shim/io.h`.
-const GROUPS: [&str; 5] = ["time", "socket", "dns", "select", "os"];
+const GROUPS: [&str; 6] = ["time", "socket", "dns", "select", "os", "ssl"];
 
 fn group(name: &str) -> PyResult<c_int> {
     let found = GROUPS.iter().position(|group| *group == name);

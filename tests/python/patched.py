@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -59,3 +60,17 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         b, _ = server.accept()
     with a, b:
         yield a, b
+
+
+@contextlib.contextmanager
+def threads(count: int, function: Callable[..., Any], *args: Any) -> Iterator[list[Any]]:
+    """Call something in so many plain threads; the results are there when the block is over."""
+    results: list[Any] = []
+    running = [threading.Thread(target=lambda: results.append(function(*args))) for _ in range(count)]
+    for thread in running:
+        thread.start()
+    try:
+        yield results
+    finally:
+        for thread in running:
+            thread.join()

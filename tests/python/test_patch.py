@@ -39,6 +39,7 @@ def test_parts_go_in_and_out() -> None:
     assert "select.epoll.poll" in report["select"]
     assert "posix.close" in report["os"]
     assert "_socket.getaddrinfo" in report["dns"]
+    assert "_ssl._SSLSocket.read" in report["ssl"]
     roving.patch.undo()
     assert not any(roving.patch.report().values())
 
