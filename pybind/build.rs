@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 23] = [
+const SHIM: [&str; 24] = [
     "buffered.c",
     "call.c",
     "calls.c",
@@ -26,6 +26,7 @@ const SHIM: [&str; 23] = [
     "sockets.c",
     "switch.c",
     "threads.c",
+    "tracing.c",
     "worker.c",
 ];
 
