@@ -1,23 +1,25 @@
-"""Runs one of CPython's test modules in a fiber under `roving.patch.all()`, or on a plain thread without roving.
+"""Runs one of CPython's test modules in a fiber under `roving.patch.all()`, or on a plain thread.
 
-Run by `runner.py`, one process a module. What happens is written to a file, a line of JSON for each event, at once:
-whoever reads it knows in which test a process died or hangs.
+Run by `runner.py`, one process a module. What happens is written to a file at once, a line of JSON for each
+event: whoever reads it knows in which test a process died or hangs.
 
-usage: inside.py fiber|thread MODULE EVENTS [RESOURCE...], with lists of test ids on stdin: {"only": ..., "skip": ...}
+usage: inside.py PLACE MODULE EVENTS [RESOURCE...]
+
+PLACE is "fiber", "fiber-thread" (a threading.Thread, which is one), or "thread", without roving. What to run
+is read from stdin: {"only": [id...] or null, "skip": [id...], "unfit": regular expression or null}.
 """
 
 import faulthandler
 import importlib
 import json
 import os
+import re
 import sys
 import threading
 import unittest
 import unittest.case
 from collections.abc import Callable, Iterator
 from typing import Any
-
-Place = str
 
 BAD = ("failed", "error", "passed against expectation")
 
@@ -109,10 +111,11 @@ def flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 def run_module(name: str, events: Events, resources: list[str]) -> None:
     """Run the tests of a module that are asked for, here."""
-    from test import support
+    from test import support  # type: ignore[import-not-found]
 
     asked = json.load(sys.stdin)
     skip, only = set(asked["skip"]), asked["only"] and set(asked["only"])
+    unfit = re.compile(asked["unfit"] or "(?!)")
     # As `python -m test` has it.
     support.use_resources = resources
     support.verbose = False
@@ -122,8 +125,8 @@ def run_module(name: str, events: Events, resources: list[str]) -> None:
     except unittest.SkipTest as skipped:
         events.write(end=f"{name} (import)", outcome="skipped", text=str(skipped))
         return
-    # What has never ended waits in a list of its own, so that the rest is not kept from running.
     tests = [test for test in tests if test.id() not in skip and (only is None or test.id() in only)]
+    tests = [test for test in tests if not unfit.search(test.id())]
     # One flat suite: classes and modules are set up where one follows another, as ever.
     unittest.TestSuite(tests).run(Result(events))
 
@@ -141,7 +144,7 @@ def main() -> None:
         except BaseException as error:
             failed.append(error)
 
-    if place == "fiber":
+    if place != "thread":
         import signal
 
         import roving
@@ -153,7 +156,10 @@ def main() -> None:
         # Asked by the runner when nothing happens any more. The main thread's join looks at signals.
         signal.signal(signal.SIGUSR2, show)
         roving.patch.all()
-        join: Callable[[], object] = roving.spawn(work).join
+
+    join: Callable[[], object]
+    if place == "fiber":
+        join = roving.spawn(work).join
     else:
         thread = threading.Thread(target=work)
         thread.start()

@@ -152,7 +152,9 @@ def waits():
         wait.acquire()
         called()
 
-for set, get in ((threading.settrace_all_threads, sys.gettrace), (threading.setprofile_all_threads, sys.getprofile)):
+trace = threading.settrace_all_threads, sys.gettrace
+profile = threading.setprofile_all_threads, sys.getprofile
+for set, get in (trace, profile):
     seen.clear()
     wait = threading.Semaphore(0)
     fibers = [roving.spawn(waits) for _ in range(6)]
