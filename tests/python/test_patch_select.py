@@ -273,6 +273,7 @@ class Asked:
     """Something with a descriptor that counts how often it is asked for it."""
 
     def __init__(self, s: socket.socket, others: list["Asked"] | None = None) -> None:
+        """With a socket's."""
         self.socket = s
         self.count = 0
         self.others = others
@@ -286,7 +287,7 @@ class Asked:
 
 
 def test_select_asks_for_descriptors_once() -> None:
-    """However often it waits; and gives back the very objects, in their order, twice if they are there twice."""
+    """However often it waits; it gives back the very objects, in order, twice if they are there twice."""
     with pair() as (a, b), pair() as (c, d):
         first, second, third = Asked(a), Asked(c), Asked(a)
         fiber = roving.spawn(ask_select, [first, second, first, third], [], [second], 20)
@@ -307,7 +308,7 @@ def test_select_of_a_list_that_shrinks() -> None:
         assert objects == kept
         assert in_fiber(ask_select, (), (a,), iter([])) == ([], [a], [])
         for bad in ([a, object()], [-1], 5, [1 << 30]):
-            raised = [None, None]
+            raised = ["", "?"]
             for i, call in enumerate([ask_select, lambda *args: in_fiber(ask_select, *args)]):
                 with pytest.raises((TypeError, ValueError)) as caught:
                     call(bad, [], [], 1)
