@@ -1,8 +1,8 @@
 """Runs CPython's own tests in a fiber under `roving.patch.all()`: `make cpython-tests`.
 
 Each module runs in a process of its own (`inside.py`), which is killed when nothing happens any more; what is
-left of it then runs in another. What fails and is not in `known_failures.toml` is run again, without roving, on
-a plain thread: if it fails there too, the machine is at fault, or the test wants the main thread. The run
+left of it then runs in another. What fails and is not in `known_failures.toml` is run again, without roving,
+on a plain thread: if it fails there too, the machine is at fault, or the test wants the main thread. The run
 fails for the others, and for known failures that pass: the list can only shrink.
 """
 
