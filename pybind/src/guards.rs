@@ -29,7 +29,10 @@ fn inside<R>(object: usize, f: impl FnOnce(&mut Vec<(usize, u64)>) -> R) -> R {
     let shards: &Shards = unsafe { &*SHARDED.load(Ordering::Relaxed) };
     // Objects of a kind lie at multiples of their size: neighbours differ in the bits above.
     let shard = (object >> 4) ^ (object >> 10) ^ (object >> 16);
-    f(&mut shards[shard % SHARDS].0.lock().unwrap_or_else(PoisonError::into_inner))
+    f(&mut shards[shard % SHARDS]
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Forgets who was inside. In the child of a fork, where they do not exist.
@@ -47,13 +50,15 @@ enum Entered {
 }
 
 fn try_enter(object: usize, ident: u64) -> Entered {
-    inside(object, |inside| match inside.iter().find(|&&(held, _)| held == object) {
-        None => {
-            inside.push((object, ident));
-            Entered::Yes
+    inside(object, |inside| {
+        match inside.iter().find(|&&(held, _)| held == object) {
+            None => {
+                inside.push((object, ident));
+                Entered::Yes
+            }
+            Some(&(_, holder)) if holder == ident => Entered::Already,
+            Some(_) => Entered::No,
         }
-        Some(&(_, holder)) if holder == ident => Entered::Already,
-        Some(_) => Entered::No,
     })
 }
 
