@@ -20,7 +20,7 @@ export UNSAFE_PYO3_SKIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## check the toolchain, find or build an interpreter, make .venv (scripts/setup --help)
@@ -49,6 +49,10 @@ faulty: setup
 test: setup faulty python ## run all tests that are quick: Rust, layering, Python
 	cargo test --workspace
 	$(venv)/python -m pytest
+
+.PHONY: cpython-tests
+cpython-tests: python ## run CPython's own tests in a fiber under patch (CPYTHON_TESTS: modules and options)
+	$(venv)/python tests/cpython/runner.py $(CPYTHON_TESTS)
 
 .PHONY: test-all
 test-all: setup ## run the Python tests on every interpreter found on this machine

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 26] = [
+const SHIM: [&str; 27] = [
     "buffered.c",
     "call.c",
     "callbacks.c",
@@ -29,6 +29,7 @@ const SHIM: [&str; 26] = [
     "threads.c",
     "tls.c",
     "tls_state.c",
+    "tracing.c",
     "worker.c",
 ];
 

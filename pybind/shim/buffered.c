@@ -4,7 +4,7 @@
  * parked, another fiber of that thread would be told of a "reentrant call", and one of another worker would block
  * that worker until the first is done, which may need it. So a fiber or thread that calls a method which takes that lock
  * first enters a guard of ours, in which fibers wait parked. Over a FileIO nothing changes, unless pipes are patched (pipes.c):
- * then that may park too.
+ * then that may park too, but for one with a position.
  *
  * A fiber that comes back into the object it is in already (through its raw file) is let through, to CPython's own
  * error.
@@ -17,7 +17,7 @@ static Py_ssize_t raw_offset;
 
 static int is_guarded(PyObject *op) {
     PyObject *raw = *(PyObject **)((char *)op + raw_offset);
-    return raw != NULL && (!Py_IS_TYPE(raw, file_io) || rv_is_on(RV_PIPES));
+    return raw != NULL && (!Py_IS_TYPE(raw, file_io) || (rv_is_on(RV_PIPES) && !rv_file_has_position(raw)));
 }
 
 /* 1 to call and leave, 0 just to call, -1 with an exception. */

@@ -1,5 +1,6 @@
 /* A fiber's first call, and its end. */
 #include "switch.h"
+#include "tracing.h"
 
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyOb
 
 static void clear(PyThreadState *ts) {
     for (int round = 0; round < ROUNDS; round++) {
-        int clean = ts->exc_state.exc_value == NULL;
+        int clean = !rv_tracing_clear(ts) && ts->exc_state.exc_value == NULL;
         /* One at a time: each destructor sees a whole state. */
         Py_CLEAR(ts->exc_state.exc_value);
 #define RV_SKIP(where, type, name, fresh)

@@ -9,10 +9,10 @@
  * `where` is `base` for a field of PyThreadState and `impl` for one of _PyThreadStateImpl. `fresh` may name
  * `f`, the rv_fiber, and `ts`, the thread state of its worker.
  *
- * Left to the thread, on purpose: eval_breaker, async_exc, delete_later, the trace and profile
- * functions, id, thread_id, datastack_cached_chunk, dict_global_version, asyncio_tasks_head, qsbr,
+ * Left to the thread, on purpose: eval_breaker, async_exc, delete_later, id, thread_id, datastack_cached_chunk, dict_global_version, asyncio_tasks_head, qsbr,
  * mem_free_queue, gc, mimalloc, freelists, brc, refcounts, tlbc_index, c_stack_init_*: they are keyed by OS
- * thread, and a fiber never leaves its own. context_ver and py_recursion_remaining are handled by hand in switch.h.
+ * thread, and a fiber never leaves its own. context_ver and py_recursion_remaining are handled by hand in switch.h, the
+ * trace and profile functions in tracing.h.
  */
 #ifndef RV_FIELDS_3_14_H
 #define RV_FIELDS_3_14_H

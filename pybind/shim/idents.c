@@ -66,6 +66,25 @@ PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t co
     return rv_originals.pthread_kill(module, args, count);
 }
 
+/* The same for time.pthread_getcpuclockid. A fiber has no clock: for itself it gets its worker's. */
+PyObject *rv_cpu_clock(PyObject *module, PyObject *args) {
+    if (PyTuple_GET_SIZE(args) != 1 || !PyLong_Check(PyTuple_GET_ITEM(args, 0))) {
+        return rv_originals.cpu_clock(module, args);
+    }
+    unsigned long long ident = PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(args, 0));
+    if (!(ident & RV_FIBER_IDENT)) {
+        return rv_originals.cpu_clock(module, args);
+    }
+    if (ident != rv_ident()) {
+        PyErr_SetString(PyExc_ProcessLookupError, "this is the ident of a fiber, which has no clock of its own");
+        return NULL;
+    }
+    PyObject *replaced = Py_BuildValue("(K)", rv_thread_ident());
+    PyObject *result = replaced == NULL ? NULL : rv_originals.cpu_clock(module, replaced);
+    Py_XDECREF(replaced);
+    return result;
+}
+
 void rv_nudge_import_lock(void) { rv_nudge(&rv_import_lock(PyThreadState_Get())->mutex); }
 
 /* fork takes the import lock in C, which waits natively. In a fiber it is taken here first: the holder may be a fiber of this

@@ -6,7 +6,7 @@
 
 #define VK (METH_VARARGS | METH_KEYWORDS)
 
-enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE, POSIX_MODULE, SIGNAL_MODULE, SYS_MODULE };
+enum place { LOCK, RLOCK, THREAD_MODULE, IMP_MODULE, POSIX_MODULE, SIGNAL_MODULE, SYS_MODULE, TIME_MODULE };
 
 struct replacement {
     enum place place;
@@ -149,6 +149,7 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
         {THREAD_MODULE, "_get_main_thread_ident", METH_NOARGS, 1, rv_get_main_ident, &o->main_ident, NULL},
         {SIGNAL_MODULE, "pthread_kill", METH_FASTCALL, 1, (PyCFunction)(void (*)(void))rv_pthread_kill,
          (PyCFunction *)(void *)&o->pthread_kill, NULL},
+        {TIME_MODULE, "pthread_getcpuclockid", METH_VARARGS, 1, rv_cpu_clock, &o->cpu_clock, NULL},
         {SYS_MODULE, "_current_frames", METH_NOARGS, 1, rv_current_frames, &o->current_frames, NULL},
         {IMP_MODULE, "acquire_lock", METH_NOARGS, 0, rv_import_acquire, &o->import_acquire, NULL},
         {IMP_MODULE, "release_lock", METH_NOARGS, 0, rv_import_release, NULL, NULL},
@@ -159,10 +160,12 @@ static int install(PyObject *thread, PyObject *imp, PyObject *posix, PyObject *s
     };
     /* Borrowed. */
     PyObject *sys = PyImport_AddModule("sys");
-    if (sys == NULL) {
+    /* The reference is kept: there is one such call, as a rule. */
+    PyObject *time = PyImport_ImportModule("time");
+    if (sys == NULL || time == NULL) {
         return -1;
     }
-    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp, posix, signal, sys};
+    PyObject *places[] = {(PyObject *)lock, (PyObject *)rlock, thread, imp, posix, signal, sys, time};
     const size_t size = sizeof table / sizeof table[0];
     for (size_t i = 0; i < size; i++) {
         struct replacement *entry = &table[i];

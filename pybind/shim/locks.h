@@ -65,12 +65,14 @@ extern struct rv_lock_originals {
     PyCFunction main_ident;
     PyCFunction current_frames;
     PyCFunctionFast pthread_kill;
+    PyCFunction cpu_clock;
 } rv_originals;
 
 PyObject *rv_get_ident(PyObject *module, PyObject *unused);
 PyObject *rv_get_main_ident(PyObject *module, PyObject *unused);
 PyObject *rv_current_frames(PyObject *module, PyObject *unused);
 PyObject *rv_pthread_kill(PyObject *module, PyObject *const *args, Py_ssize_t count);
+PyObject *rv_cpu_clock(PyObject *module, PyObject *args);
 PyObject *rv_import_acquire(PyObject *module, PyObject *unused);
 PyObject *rv_import_release(PyObject *module, PyObject *unused);
 PyObject *rv_exec_dynamic(PyObject *module, PyObject *loaded);

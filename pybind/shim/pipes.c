@@ -1,9 +1,12 @@
 /* `_io.FileIO` over what may make its reader or writer wait: pipes, terminals, sockets. That is how open() and
  * subprocess read them, past os.read.
  *
- * In a fiber the descriptor is asked first (poll(2) without waiting); if it is not ready the fiber parks. Regular files are
- * always ready, so for them that is all that is added. What another process does between the question and the call may
- * still make the call wait: two readers of one pipe. */
+ * In a fiber the descriptor is asked first (poll(2) without waiting); if it is not ready the fiber parks. What another process
+ * does between the question and the call may still make the call wait: two readers of one pipe.
+ *
+ * What has a position is not asked, once CPython knows that it has one: making a buffered object finds out. Those are regular
+ * files, disks, and the like, which never wait. (An eventfd, or an inotify descriptor, takes a seek and does nothing: behind
+ * a buffered object it holds up the worker.) So such files cost what they always did, in buffered.c too. */
 #include "seams.h"
 
 #include <errno.h>
@@ -18,14 +21,26 @@
 #define RWF_NOWAIT 8
 #endif
 
+/* As in Modules/_io/fileio.c, the same in 3.13 and 3.14; tried out before anything is replaced. */
 struct file {
     PyObject_HEAD
     int fd;
+    unsigned int created : 1;
+    unsigned int readable : 1;
+    unsigned int writable : 1;
+    unsigned int appending : 1;
+    /* -1: nobody has asked. */
+    signed int seekable : 2;
 };
 
 #define FD(op) (((struct file *)(op))->fd)
 
 static PyCFunction read_original, readall_original, readinto_original, write_original, close_original;
+
+int rv_file_has_position(PyObject *op) { return ((struct file *)op)->seekable == 1; }
+
+/* Whether a call may park. */
+static int parks(PyObject *op) { return rv_parks_for(RV_PIPES) && !rv_file_has_position(op); }
 
 #define CALL(original, ...) (((rv_of_class)(void (*)(void))original)(__VA_ARGS__))
 
@@ -55,7 +70,7 @@ static int is_left_alone(int fd, int write) {
 
 static PyObject *file_readinto(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
                                PyObject *names) {
-    if (rv_parks_for(RV_PIPES) && ready(FD(self), 0) < 0) {
+    if (parks(self) && ready(FD(self), 0) < 0) {
         return NULL;
     }
     return CALL(readinto_original, self, class, args, count, names);
@@ -114,7 +129,7 @@ static PyObject *read_to_end(PyObject *self) {
 }
 
 static PyObject *file_readall(PyObject *self, PyObject *unused) {
-    if (!rv_parks_for(RV_PIPES) || is_left_alone(FD(self), 0)) {
+    if (!parks(self) || is_left_alone(FD(self), 0)) {
         return readall_original(self, unused);
     }
     return read_to_end(self);
@@ -122,7 +137,7 @@ static PyObject *file_readall(PyObject *self, PyObject *unused) {
 
 static PyObject *file_read(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
                            PyObject *names) {
-    if (rv_parks_for(RV_PIPES)) {
+    if (parks(self)) {
         int all = count == 0 || args[0] == Py_None;
         if (!all && PyLong_Check(args[0])) {
             int overflow;
@@ -166,7 +181,7 @@ static PyObject *write_all(PyObject *self, Py_buffer *bytes) {
 
 static PyObject *file_write(PyObject *self, PyTypeObject *class, PyObject *const *args, Py_ssize_t count,
                             PyObject *names) {
-    if (rv_parks_for(RV_PIPES) && count == 1 && names == NULL && PyObject_CheckBuffer(args[0]) &&
+    if (parks(self) && count == 1 && names == NULL && PyObject_CheckBuffer(args[0]) &&
         !is_left_alone(FD(self), 1) && !(fcntl(FD(self), F_GETFL) & O_NONBLOCK)) {
         Py_buffer bytes;
         if (PyObject_GetBuffer(args[0], &bytes, PyBUF_SIMPLE) < 0) {
@@ -219,12 +234,38 @@ struct rv_seam rv_pipe_seams[] = {
     {0},
 };
 
+/* Whether the file says of a position what it should, before and after it was asked. */
+static int tells_of_position(PyObject *file, int expected) {
+    struct file *f = (struct file *)file;
+    int before = f->seekable;
+    PyObject *told = PyObject_CallMethod(file, "seekable", NULL);
+    int known = before == -1 && told == (expected ? Py_True : Py_False) && f->seekable == expected && f->readable && !f->writable;
+    Py_XDECREF(told);
+    return known;
+}
+
+/* A pipe's end, which has no position. */
+static int pipe_is_known(PyObject *type) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return 0;
+    }
+    PyObject *file = PyObject_CallFunction(type, "isO", ends[0], "r", Py_False);
+    int known = file != NULL && tells_of_position(file, 0);
+    Py_XDECREF(file);
+    close(ends[0]);
+    close(ends[1]);
+    return known;
+}
+
 int rv_pipes_are_known(void) {
     PyObject *io = PyImport_ImportModule("_io");
     PyObject *type = io == NULL ? NULL : PyObject_GetAttrString(io, "FileIO");
     PyObject *file = type == NULL ? NULL : PyObject_CallFunction(type, "ss", "/dev/null", "r");
     PyObject *number = file == NULL ? NULL : PyObject_CallMethod(file, "fileno", NULL);
-    int known = number != NULL && PyLong_AsInt(number) == FD(file) && FD(file) >= 0;
+    int known = number != NULL && PyLong_AsInt(number) == FD(file) && FD(file) >= 0 && tells_of_position(file, 1) &&
+                pipe_is_known(type);
     if (file != NULL) {
         PyObject *error = PyErr_GetRaisedException();
         Py_XDECREF(PyObject_CallMethod(file, "close", NULL));

@@ -3,7 +3,7 @@
 
 int rv_group_on[RV_GROUPS];
 
-static struct rv_seam *const tables[] = {rv_thread_seams, rv_queue_seams, rv_pipe_seams, rv_hook_seams};
+static struct rv_seam *const tables[] = {rv_thread_seams, rv_tracing_seams, rv_queue_seams, rv_pipe_seams, rv_hook_seams};
 #define TABLES (sizeof tables / sizeof tables[0])
 
 static int (*const known[RV_GROUPS])(void) = {

@@ -41,10 +41,12 @@ typedef PyObject *(*rv_of_class)(PyObject *, PyTypeObject *, PyObject *const *, 
 
 /* Each file's table, ended by an entry without a name; and whether the objects are made as the file says: -1 with an
  * exception. */
-extern struct rv_seam rv_thread_seams[], rv_queue_seams[], rv_pipe_seams[], rv_hook_seams[];
+extern struct rv_seam rv_thread_seams[], rv_tracing_seams[], rv_queue_seams[], rv_pipe_seams[], rv_hook_seams[];
 int rv_threads_are_known(void);
 int rv_queues_are_known(void);
 int rv_pipes_are_known(void);
+/* pipes.c: whether a _io.FileIO is known to have a position, so that no call of it parks. */
+int rv_file_has_position(PyObject *file);
 
 /* seams.c */
 /* Puts a group in place, and switches it on or off; -1 with an exception. */

@@ -112,35 +112,63 @@ static int timeout_of(PyObject *object, PyTime_t *timeout, int milliseconds) {
 
 /* ---- select ---- */
 
-/* One of select's sequences, as something that can be looked at twice: a new reference. */
-static PyObject *kept(PyObject *sequence) {
-    return PyList_CheckExact(sequence) ? PyList_AsTuple(sequence) : PySequence_Tuple(sequence);
+/* What select is asked: the objects of its three sequences, whose descriptors are asked for once, as CPython does. */
+struct question {
+    PyObject *objects[3], *numbers[3];
+    struct pollfd *fds;
+    size_t count;
+};
+
+static void forget(struct question *q) {
+    for (int i = 0; i < 3; i++) {
+        Py_XDECREF(q->objects[i]);
+        Py_XDECREF(q->numbers[i]);
+    }
+    PyMem_Free(q->fds);
 }
 
-/* What to wait for: the descriptors of three tuples; NULL with an exception. */
-static struct pollfd *questions(PyObject *const *lists, size_t *count) {
+/* A sequence may change while its objects are asked for their descriptors. */
+static int ask(struct question *q, int i, PyObject *sequence) {
+    PyObject *items = PySequence_Fast(sequence, "arguments 1-3 must be sequences");
+    q->objects[i] = PyList_New(0);
+    q->numbers[i] = PyList_New(0);
+    int failed = items == NULL || q->objects[i] == NULL || q->numbers[i] == NULL;
+    for (Py_ssize_t at = 0; !failed && at < PySequence_Fast_GET_SIZE(items); at++) {
+        PyObject *object = PyList_CheckExact(items) ? PyList_GetItemRef(items, at) : Py_NewRef(PyTuple_GET_ITEM(items, at));
+        if (object == NULL) {
+            /* Another thread has made it shorter. */
+            PyErr_Clear();
+            break;
+        }
+        int fd = PyObject_AsFileDescriptor(object);
+        PyObject *number = fd < 0 ? NULL : PyLong_FromLong(fd);
+        failed = number == NULL || PyList_Append(q->objects[i], object) < 0 || PyList_Append(q->numbers[i], number) < 0;
+        Py_XDECREF(number);
+        Py_DECREF(object);
+    }
+    Py_XDECREF(items);
+    return failed ? -1 : 0;
+}
+
+/* What to wait for. */
+static int list_descriptors(struct question *q) {
     static const short events[] = {POLLIN, POLLOUT, POLLPRI};
     size_t size = 0;
     for (int i = 0; i < 3; i++) {
-        size += (size_t)PyTuple_GET_SIZE(lists[i]);
+        size += (size_t)PyList_GET_SIZE(q->numbers[i]);
     }
-    struct pollfd *fds = PyMem_Calloc(size + 1, sizeof *fds);
-    if (fds == NULL) {
+    q->fds = PyMem_Calloc(size + 1, sizeof *q->fds);
+    if (q->fds == NULL) {
         PyErr_NoMemory();
-        return NULL;
+        return -1;
     }
-    *count = 0;
     for (int i = 0; i < 3; i++) {
-        for (Py_ssize_t j = 0; j < PyTuple_GET_SIZE(lists[i]); j++) {
-            int fd = PyObject_AsFileDescriptor(PyTuple_GET_ITEM(lists[i], j));
-            if (fd < 0) {
-                PyMem_Free(fds);
-                return NULL;
-            }
-            fds[(*count)++] = (struct pollfd){fd, events[i], 0};
+        for (Py_ssize_t j = 0; j < PyList_GET_SIZE(q->numbers[i]); j++) {
+            int fd = PyLong_AsInt(PyList_GET_ITEM(q->numbers[i], j));
+            q->fds[q->count++] = (struct pollfd){fd, events[i], 0};
         }
     }
-    return fds;
+    return 0;
 }
 
 static int is_empty(PyObject *result) {
@@ -152,25 +180,43 @@ static int is_empty(PyObject *result) {
     return 1;
 }
 
-static PyObject *select_and_wait(PyObject *module, PyObject *const *lists, PyTime_t timeout) {
+/* Select gives the very numbers it was asked for, in their order: the objects of those. Takes `ready`. */
+static PyObject *objects_of(struct question *q, PyObject *ready) {
+    PyObject *lists[3] = {NULL, NULL, NULL};
+    int failed = 0;
+    for (int i = 0; i < 3 && !failed; i++) {
+        PyObject *found = PyTuple_GET_ITEM(ready, i);
+        Py_ssize_t next = 0;
+        lists[i] = PyList_New(0);
+        failed = lists[i] == NULL;
+        for (Py_ssize_t j = 0; !failed && j < PyList_GET_SIZE(q->numbers[i]) && next < PyList_GET_SIZE(found); j++) {
+            if (PyList_GET_ITEM(found, next) == PyList_GET_ITEM(q->numbers[i], j)) {
+                next++;
+                failed = PyList_Append(lists[i], PyList_GET_ITEM(q->objects[i], j)) < 0;
+            }
+        }
+    }
+    PyObject *result = failed ? NULL : PyTuple_Pack(3, lists[0], lists[1], lists[2]);
+    for (int i = 0; i < 3; i++) {
+        Py_XDECREF(lists[i]);
+    }
+    Py_DECREF(ready);
+    return result;
+}
+
+static PyObject *select_and_wait(PyObject *module, struct question *q, PyTime_t timeout) {
     struct rv_patience patience = rv_patience(timeout);
     PyObject *zero = PyLong_FromLong(0);
-    PyObject *args[] = {lists[0], lists[1], lists[2], zero};
+    PyObject *args[] = {q->numbers[0], q->numbers[1], q->numbers[2], zero};
     for (int again = 0; zero != NULL; again = 1) {
-        size_t count = 0;
         PyObject *result = RV_FAST(SELECT)(module, args, 4);
         if (result == NULL || !is_empty(result) || (again && rv_patience_left(&patience) == 0)) {
             Py_DECREF(zero);
-            return result;
+            return result == NULL ? NULL : objects_of(q, result);
         }
         Py_DECREF(result);
-        struct pollfd *fds = pause_if(again, &patience) < 0 ? NULL : questions(lists, &count);
-        if (fds == NULL) {
-            break;
-        }
-        int ready = rv_wait_polls(fds, count, &patience);
-        PyMem_Free(fds);
-        if (ready < 0) {
+        if (pause_if(again, &patience) < 0 || (q->fds == NULL && list_descriptors(q) < 0) ||
+            rv_wait_polls(q->fds, q->count, &patience) < 0) {
             break;
         }
     }
@@ -184,22 +230,12 @@ PyObject *rv_select(PyObject *module, PyObject *const *args, Py_ssize_t count) {
         (timeout < 0 && count > 3 && args[3] != Py_None)) {
         return RV_FAST(SELECT)(module, args, count);
     }
-    PyObject *lists[3] = {NULL, NULL, NULL};
+    struct question question = {0};
     PyObject *result = NULL;
-    int kept_all = 1;
-    for (int i = 0; i < 3 && kept_all; i++) {
-        lists[i] = kept(args[i]);
-        kept_all = lists[i] != NULL;
+    if (ask(&question, 0, args[0]) == 0 && ask(&question, 1, args[1]) == 0 && ask(&question, 2, args[2]) == 0) {
+        result = select_and_wait(module, &question, timeout);
     }
-    if (kept_all) {
-        result = select_and_wait(module, lists, timeout);
-    }
-    else if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_SetString(PyExc_TypeError, "arguments 1-3 must be sequences");
-    }
-    for (int i = 0; i < 3; i++) {
-        Py_XDECREF(lists[i]);
-    }
+    forget(&question);
     return result;
 }
 

@@ -72,6 +72,12 @@ struct rv_saved {
     int depth;
 };
 
+/* sys.settrace and sys.setprofile: what tracing.h exchanges. The objects are strong references. */
+struct rv_tracing {
+    Py_tracefunc trace, profile;
+    PyObject *trace_object, *profile_object;
+};
+
 /* A fiber, at the bottom of the room that is the embedder's at the top of its stack. Behind it, up to the end
  * of the room, lies the first chunk of its Python stack.
  * Law: touched by the fiber's worker alone, attached; by the collector, while it has stopped that worker. */
@@ -93,6 +99,8 @@ struct rv_fiber {
     /* How many marks say that threads it starts are to be threads of the system's. */
     int native_threads;
     struct rv_saved saved;
+    /* Its own while it does not run, and its worker's while it does. */
+    struct rv_tracing tracing;
     /* Its neighbours in the worker's list of parked fibers. */
     struct rv_fiber *before;
     struct rv_fiber *after;

@@ -2,6 +2,7 @@
 #include "anchor.h"
 #include "keyed.h"
 #include "switch.h"
+#include "tracing.h"
 
 #ifdef RV_FAULT_INJECTION
 unsigned rv_faults = 0;
@@ -35,6 +36,8 @@ struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, ui
     chunk->top = 0;
     rv_fresh(&f->saved, f, w->tstate);
     rv_load(&f->saved, w->tstate);
+    f->tracing = (struct rv_tracing){NULL, NULL, NULL, NULL};
+    rv_tracing_swap(f, w->tstate);
     w->running = f;
     return f;
 }
@@ -43,6 +46,7 @@ void rv_fiber_resume(struct rv_fiber *f) {
     struct rv_worker *w = f->worker;
     rv_anchor_unlink(w, f);
     rv_load(&f->saved, w->tstate);
+    rv_tracing_swap(f, w->tstate);
     rv_import_lock_back(w, f);
     w->running = f;
 }
@@ -67,6 +71,7 @@ void rv_fiber_suspend(struct rv_fiber *f) {
     rv_save(&f->saved, ts);
     rv_anchor_link(w, f);
     rv_load(&w->base, ts);
+    rv_tracing_swap(f, ts);
     w->running = NULL;
 }
 
@@ -74,5 +79,6 @@ void rv_fiber_end(struct rv_fiber *f) {
     struct rv_worker *w = f->worker;
     rv_import_lock_away(w, f);
     rv_load(&w->base, w->tstate);
+    rv_tracing_swap(f, w->tstate);
     w->running = NULL;
 }

@@ -309,6 +309,29 @@ static PyObject *shutdown(PyObject *module, PyObject *args) {
     }
 }
 
+/* What names no thread is printed with the ident of the one that runs: in a fiber with the fiber's, as the name of a stand-in.
+ * NULL with an exception. */
+static PyObject *with_ident(PyObject *args) {
+    PyObject *types = PyImport_ImportModule("types");
+    PyObject *class = types == NULL ? NULL : PyObject_GetAttrString(types, "SimpleNamespace");
+    PyObject *name = class == NULL ? NULL : PyUnicode_FromFormat("%llu", rv_ident());
+    PyObject *members = name == NULL ? NULL : Py_BuildValue("{sO}", "name", name);
+    PyObject *none = members == NULL ? NULL : PyTuple_New(0);
+    PyObject *thread = none == NULL ? NULL : PyObject_Call(class, none, members);
+    PyObject *changed = NULL;
+    if (thread != NULL) {
+        changed = PyObject_CallFunction((PyObject *)Py_TYPE(args), "((OOOO))", PyTuple_GET_ITEM(args, 0),
+                                        PyTuple_GET_ITEM(args, 1), PyTuple_GET_ITEM(args, 2), thread);
+    }
+    Py_XDECREF(thread);
+    Py_XDECREF(none);
+    Py_XDECREF(members);
+    Py_XDECREF(name);
+    Py_XDECREF(class);
+    Py_XDECREF(types);
+    return changed;
+}
+
 /* A thread whose fiber was cancelled ends as silently as by SystemExit. */
 static PyObject *excepthook(PyObject *module, PyObject *args) {
     if (PyTuple_Check(args) && PyTuple_GET_SIZE(args) > 0) {
@@ -316,6 +339,14 @@ static PyObject *excepthook(PyObject *module, PyObject *args) {
         if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, (PyTypeObject *)rv_cancelled_class())) {
             Py_RETURN_NONE;
         }
+    }
+    /* The structure's own type, or CPython refuses it. */
+    if (rv_fiber_here() != NULL && PyTuple_Check(args) && !PyTuple_CheckExact(args) && PyTuple_GET_SIZE(args) == 4 &&
+        PyTuple_GET_ITEM(args, 3) == Py_None) {
+        PyObject *changed = with_ident(args);
+        PyObject *result = changed == NULL ? NULL : excepthook_original(module, changed);
+        Py_XDECREF(changed);
+        return result;
     }
     return excepthook_original(module, args);
 }

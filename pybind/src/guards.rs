@@ -10,22 +10,35 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Who is inside of what: address of the object, ident of the fiber or thread. Some objects at a time, as a rule none.
-type Inside = Mutex<Vec<(usize, u64)>>;
+/// Who is inside of what: address of the object, ident of the fiber or thread. Some objects at a time, as a rule none. On a
+/// cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Inside(Mutex<Vec<(usize, u64)>>);
 
-static FIRST: Inside = Mutex::new(Vec::new());
-static INSIDE: AtomicPtr<Inside> = AtomicPtr::new((&raw const FIRST).cast_mut());
+/// Objects are spread over so many, so that those who read from different sockets do not meet.
+const SHARDS: usize = 64;
+type Shards = [Inside; SHARDS];
 
-fn inside<R>(f: impl FnOnce(&mut Vec<(usize, u64)>) -> R) -> R {
+static FIRST: Shards = [const { Inside(Mutex::new(Vec::new())) }; SHARDS];
+static SHARDED: AtomicPtr<Shards> = AtomicPtr::new((&raw const FIRST).cast_mut());
+
+fn inside<R>(object: usize, f: impl FnOnce(&mut Vec<(usize, u64)>) -> R) -> R {
     // Relaxed: only changed in a child that has one thread yet.
     // SAFETY: never freed.
-    let inside: &Inside = unsafe { &*INSIDE.load(Ordering::Relaxed) };
-    f(&mut inside.lock().unwrap_or_else(PoisonError::into_inner))
+    let shards: &Shards = unsafe { &*SHARDED.load(Ordering::Relaxed) };
+    // Objects of a kind lie at multiples of their size: neighbours differ in the bits above.
+    let shard = (object >> 4) ^ (object >> 10) ^ (object >> 16);
+    f(&mut shards[shard % SHARDS]
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Forgets who was inside. In the child of a fork, where they do not exist.
 pub(crate) fn forget() {
-    INSIDE.store(Box::into_raw(Box::default()), Ordering::Relaxed);
+    let shards: Box<Shards> = Box::new(std::array::from_fn(|_| Inside::default()));
+    SHARDED.store(Box::into_raw(shards), Ordering::Relaxed);
 }
 
 enum Entered {
@@ -37,13 +50,15 @@ enum Entered {
 }
 
 fn try_enter(object: usize, ident: u64) -> Entered {
-    inside(|inside| match inside.iter().find(|&&(held, _)| held == object) {
-        None => {
-            inside.push((object, ident));
-            Entered::Yes
+    inside(object, |inside| {
+        match inside.iter().find(|&&(held, _)| held == object) {
+            None => {
+                inside.push((object, ident));
+                Entered::Yes
+            }
+            Some(&(_, holder)) if holder == ident => Entered::Already,
+            Some(_) => Entered::No,
         }
-        Some(&(_, holder)) if holder == ident => Entered::Already,
-        Some(_) => Entered::No,
     })
 }
 
@@ -98,7 +113,7 @@ extern "C" fn rv_enter(object: *const c_void, ident: c_ulonglong, in_fiber: c_in
 extern "C" fn rv_leave(object: *const c_void) {
     let object = object.addr();
     // A waiter looks under the lot's lock, so it finds the object left, or is found.
-    inside(|inside| inside.retain(|&(held, _)| held != object));
+    inside(object, |inside| inside.retain(|&(held, _)| held != object));
     if lot().may_have_waiters(object) {
         lot().wake_one(object, |_, _| Some(0), |_| {});
     }

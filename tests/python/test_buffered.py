@@ -134,3 +134,41 @@ def test_sockets() -> None:
             assert roving.spawn(lambda: [right.readline() for _ in range(100)]).join() == [b"line\\n"] * 100
         print("ok")
     """)
+
+
+def test_files_with_a_position_under_patch() -> None:
+    """They are neither guarded nor asked whether they are ready; a pipe in their place is, as before."""
+    child.check(
+        """
+        import io, os, tempfile
+        import roving.patch
+        roving.patch.all()
+
+        def use(n):
+            with tempfile.NamedTemporaryFile("wb+") as file, open(file.name, "r+b", buffering=0) as raw:
+                for i in range(200):
+                    file.write(b"%05d\\n" % i)
+                    if i % 20 == n % 20:
+                        file.flush()
+                        roving.yield_now()
+                file.flush()
+                lines = raw.readall().splitlines()
+                assert lines == [b"%05d" % i for i in range(200)]
+                file.seek(600)
+                assert file.readline() == b"00100\\n" and raw.write(b"tail") == 4
+                assert len(file.read()) == 600 + 4 - 6
+        for fiber in [roving.spawn(use, n) for n in range(20)]:
+            fiber.join()
+
+        # Nothing is known of a position before anybody has asked: unbuffered, this parks.
+        read, write = os.pipe()
+        for buffering in (0, -1):
+            with open(os.dup(read), "rb", buffering) as file:
+                readers = [roving.spawn(file.read, 3) for _ in range(4)]
+                for i in range(4):
+                    roving.spawn(os.write, write, b"abc").join()
+                assert [reader.join() for reader in readers] == [b"abc"] * 4
+        print("ok")
+        """,
+        workers=1,
+    )

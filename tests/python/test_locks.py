@@ -316,6 +316,25 @@ def test_signals_for_fibers() -> None:
     signal.pthread_kill(threading.get_ident(), 0)
 
 
+def test_clocks_of_fibers() -> None:
+    """The same: a fiber's clock is that of its worker."""
+    child.check(
+        """
+        ident = roving.spawn(threading.get_ident).join()
+        try:
+            time.pthread_getcpuclockid(ident)
+        except ProcessLookupError as error:
+            assert "fiber" in str(error)
+        else:
+            raise AssertionError
+        clock = roving.spawn(lambda: time.pthread_getcpuclockid(threading.get_ident())).join()
+        assert time.clock_gettime(clock) > 0
+        assert time.clock_gettime(time.pthread_getcpuclockid(threading.get_ident())) > 0
+        print("ok")
+        """
+    )
+
+
 def test_reinit_wakes() -> None:
     """`_at_fork_reinit` unlocks: who waits must hear of it."""
     for lock in (threading.Lock(), threading.RLock()):

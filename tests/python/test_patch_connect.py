@@ -175,6 +175,7 @@ def test_name_lookups_are_made_by_the_pool() -> None:
         lambda: socket.gethostbyname_ex("localhost"),
         lambda: socket.gethostbyaddr("127.0.0.1"),
         lambda: socket.getnameinfo(("127.0.0.1", 80), 0),
+        lambda: socket.getnameinfo("no address", 0),  # type: ignore[arg-type]
         lambda: socket.getfqdn("localhost"),
         lambda: socket.gethostbyname(5),  # type: ignore[arg-type]
     ]
@@ -218,3 +219,19 @@ def test_no_descriptors_left() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         in_fiber(server.accept)[0].close()
         client.close()
+
+
+def test_what_is_no_address_is_refused_at_once() -> None:
+    """Nobody holds on to it when the error comes, as a thread of the pool might."""
+
+    def references() -> list[int]:
+        addresses = [["no", "address"]]
+        counts = [sys.getrefcount(addresses[0])]
+        try:
+            socket.getnameinfo(addresses[0], 0)  # type: ignore[arg-type]
+        except TypeError:
+            counts.append(sys.getrefcount(addresses[0]))
+        return counts
+
+    for _ in range(100):
+        assert in_fiber(references) == references()

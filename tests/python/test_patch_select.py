@@ -267,3 +267,50 @@ def test_two_asyncio_loops_on_one_worker_talk() -> None:
             return [fiber.join() for fiber in fibers]
 
         assert in_fiber(both) == [100, 100]
+
+
+class Asked:
+    """Something with a descriptor that counts how often it is asked for it."""
+
+    def __init__(self, s: socket.socket, others: list["Asked"] | None = None) -> None:
+        """With a socket's."""
+        self.socket = s
+        self.count = 0
+        self.others = others
+
+    def fileno(self) -> int:
+        """Give the descriptor; take the last of a list."""
+        self.count += 1
+        if self.others is not None:
+            del self.others[-1]
+        return self.socket.fileno()
+
+
+def test_select_asks_for_descriptors_once() -> None:
+    """However often it waits; it gives back the very objects, in order, twice if they are there twice."""
+    with pair() as (a, b), pair() as (c, d):
+        first, second, third = Asked(a), Asked(c), Asked(a)
+        fiber = roving.spawn(ask_select, [first, second, first, third], [], [second], 20)
+        until_parked(fiber)
+        b.sendall(b"x")
+        assert fiber.join() == ([first, first, third], [], [])
+        assert (first.count, second.count, third.count) == (2, 2, 1)
+        d.close()
+
+
+def test_select_of_a_list_that_shrinks() -> None:
+    """As CPython has it: what is still there when its turn comes."""
+    with pair() as (a, _):
+        objects: list[Asked] = []
+        objects += [Asked(a, objects) for _ in range(10)]
+        kept = objects[:5]
+        assert in_fiber(ask_select, [], objects, []) == ([], kept, [])
+        assert objects == kept
+        assert in_fiber(ask_select, (), (a,), iter([])) == ([], [a], [])
+        for bad in ([a, object()], [-1], 5, [1 << 30]):
+            raised = ["", "?"]
+            for i, call in enumerate([ask_select, lambda *args: in_fiber(ask_select, *args)]):
+                with pytest.raises((TypeError, ValueError)) as caught:
+                    call(bad, [], [], 1)
+                raised[i] = str(caught.value)
+            assert raised[0] == raised[1]

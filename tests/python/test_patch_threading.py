@@ -467,3 +467,28 @@ def test_interrupt_main() -> None:
         print("ok")
         """
     )
+
+
+def test_excepthook_without_a_thread() -> None:
+    """What is printed then is the ident of the fiber, as get_ident gives it."""
+    child.check(
+        """
+        import io, contextlib
+        import roving.patch
+        roving.patch.all()
+
+        def work():
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                args = threading.ExceptHookArgs((*sys.exc_info(), None))
+            with contextlib.redirect_stderr(io.StringIO()) as stderr:
+                threading.__excepthook__(args)
+            return threading.get_ident(), stderr.getvalue()
+
+        ident, text = roving.spawn(work).join()
+        assert text.startswith(f"Exception in thread {ident}:"), text
+        assert text.rstrip().endswith("ZeroDivisionError: division by zero"), text
+        print("ok")
+        """
+    )
