@@ -54,6 +54,12 @@ test: setup faulty python ## run all tests that are quick: Rust, layering, Pytho
 test-all: setup ## run the Python tests on every interpreter found on this machine
 	scripts/test-all
 
+# Its packages are in a folder of their own: other tests must not find them.
+.PHONY: drivers
+drivers: setup python ## run the tests with real drivers: requests, httpx, redis, SQLAlchemy... and servers that are found
+	$(venv)/python tests/drivers/install.py .build/drivers
+	PYTHONPATH=$(CURDIR)/.build/drivers $(venv)/python -m pytest $(DRIVERS_OPTIONS) tests/drivers
+
 .PHONY: lint
 lint: setup ## check format, lints, documentation and types, as CI does
 	cargo fmt --all --check
