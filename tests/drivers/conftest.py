@@ -1,5 +1,6 @@
 """Servers for all tests of drivers, and patches for each of them."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import patched
 import pytest
+import roving
 import servers
 
 # Cancelled amid connect, CPython's socket.create_connection leaves its socket to be finalized, as after a
@@ -14,12 +16,16 @@ import servers
 UNCLOSED = ("ignore:unclosed", "ignore:Exception ignored while finalizing socket")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let the libraries do so here; in other tests it is an error."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            for warning in UNCLOSED:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    for warning in UNCLOSED:
+        config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preempted() -> None:
+    """Preempt fibers, as `roving run` does: after 10 ms, or those of ROVING_PREEMPT."""
+    roving.configure(preempt=float(os.environ.get("ROVING_PREEMPT", "10")) / 1000)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """psycopg 3 by itself, in pure Python over libpq, and its own pool."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -26,6 +27,18 @@ def pool(postgres: Server) -> Iterator[Any]:
     with psycopg_pool.ConnectionPool(address, open=True, **options) as pool:
         pool.wait(30)
         yield pool
+
+
+@contextlib.contextmanager
+def shielded(pool: Any) -> Iterator[Any]:
+    """As pool.connection(), but who waits for the pool is not cancelled there: see below."""
+    with roving.shield():
+        connection = pool.getconn()
+    try:
+        with connection:
+            yield connection
+    finally:
+        pool.putconn(connection)
 
 
 def works(pool: Any) -> None:
@@ -103,19 +116,18 @@ def test_notifications(pool: Any) -> None:
 
 def test_cancelled_in_the_middle(pool: Any) -> None:
     """The pool throws away connections that were in the middle of a query, and makes others."""
-    # See below: who waits for the pool must not be cancelled there.
-    gate = roving.Semaphore(POOL)
 
     def wait(_number: int) -> None:
-        with gate, pool.connection() as connection:
+        with shielded(pool) as connection:
             connection.execute("SELECT pg_sleep(60)")
 
     works(pool)
+    # Half of them wait for the pool.
     fibers = [roving.spawn(wait, number) for number in range(2 * POOL)]
     until(lambda: parked(fibers) == POOL)
     for fiber in fibers:
         fiber.cancel()
-    finish(fibers, 20)
+    finish(fibers, 40)
     assert all(fiber.cancelled() for fiber in fibers), {repr(fiber.exception()) for fiber in fibers}
     works(pool)
 
@@ -143,7 +155,13 @@ def test_a_query_of_another_fiber_is_cancelled(pool: Any) -> None:
     """`Connection.cancel` and `cancel_safe`, from another fiber."""
     with pool.connection() as connection:
         fiber = roving.spawn(connection.execute, "SELECT pg_sleep(60)")
-        until(lambda: parked([fiber]) == 1)
+        # The server forgets a request to cancel that comes before the query has begun.
+        question = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+        pid = connection.info.backend_pid
+        with pool.connection() as other:
+            other.autocommit = True
+            until(lambda: other.execute(question, [pid]).fetchone() == ("PgSleep",))
+            other.autocommit = False
         roving.spawn(connection.cancel_safe).join()
         finish([fiber], 20)
         assert isinstance(fiber.exception(), psycopg.errors.QueryCanceled)
