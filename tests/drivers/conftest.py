@@ -1,7 +1,9 @@
 """Servers for all tests of drivers, and patches for each of them."""
 
+import gc
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let the libraries do so here; in other tests it is an error."""
     for warning in UNCLOSED:
         config.addinivalue_line("filterwarnings", warning)
+
+
+def pytest_sessionfinish() -> None:
+    """Collect what they have left now: at pytest's end its own filters of warnings apply again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)
