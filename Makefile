@@ -58,6 +58,12 @@ cpython-tests: python ## run CPython's own tests in a fiber under patch (CPYTHON
 test-all: setup ## run the Python tests on every interpreter found on this machine
 	scripts/test-all
 
+# Its packages are in a folder of their own: other tests must not find them.
+.PHONY: drivers
+drivers: setup python ## run the tests with real drivers: requests, httpx, redis, SQLAlchemy... and servers that are found
+	$(venv)/python tests/drivers/install.py .build/drivers
+	PYTHONPATH=$(CURDIR)/.build/drivers $(venv)/python -m pytest $(DRIVERS_OPTIONS) tests/drivers
+
 .PHONY: lint
 lint: setup ## check format, lints, documentation and types, as CI does
 	cargo fmt --all --check

@@ -79,7 +79,7 @@ LOOKUP(rv_gethostbyaddr, GETHOSTBYADDR)
 PyObject *rv_getnameinfo(PyObject *module, PyObject *args) {
     /* What is no address is refused here: a thread of the pool would hold on to it for a moment longer. */
     int is_address = PyTuple_GET_SIZE(args) > 0 && PyTuple_Check(PyTuple_GET_ITEM(args, 0));
-    return is_address && rv_io_parks() ? in_pool(RV_IO_GETNAMEINFO, args, NULL) : RV_PLAIN(GETNAMEINFO)(module, args);
+    return is_address && rv_may_park() ? in_pool(RV_IO_GETNAMEINFO, args, NULL) : RV_PLAIN(GETNAMEINFO)(module, args);
 }
 
 /* connect and sendto look names up in C, past every replacement. */

@@ -32,11 +32,11 @@ def in_fiber[T](function: Callable[..., T], *args: Any) -> T:
     return fiber.join()
 
 
-def until_parked(*fibers: roving.Fiber[Any]) -> None:
-    """Wait in a plain thread until all of them wait for a descriptor."""
+def until_parked(*fibers: roving.Fiber[Any], for_a: str = "descriptor") -> None:
+    """Wait in a plain thread until all of them wait for a descriptor, or a lock."""
     end = time.monotonic() + 20
     while True:
-        parked = {fiber.id for fiber, _, why, _ in _dump() if why == "descriptor"}
+        parked = {fiber.id for fiber, _, why, _ in _dump() if why == for_a}
         if all(fiber.id in parked for fiber in fibers):
             return
         assert time.monotonic() < end, "they never parked"
