@@ -123,19 +123,19 @@ class Blocking:
 
     def __init__(self, how: str, library: str, port: int, count: int) -> None:
         """Prepare."""
+        self.map: Callable[[Callable[[str], bytes], list[str]], list[bytes]] = on_fibers
         if how == "roving":
             import roving
 
             roving.patch.all()
-            self.map = on_fibers
         else:
             self.map = on_threads(int(how.removeprefix("threads")))
-        self.open = lambda: LIBRARIES[library](port, count)
+        self.library, self.port, self.count = library, port, count
 
     def samples(self, paths: list[str]) -> list[Spent]:
         """Call all paths, twice, with a fresh client."""
         spent = []
-        with self.open() as get:
+        with LIBRARIES[self.library](self.port, self.count) as get:
             for _ in range(2):
                 before = time.perf_counter(), time.process_time()
                 found = self.map(get, paths)
@@ -168,7 +168,8 @@ class OnAsyncio:
 
                 async def get(path: str) -> bytes:
                     async with session.get(self.base + path) as answer:
-                        return await answer.read()
+                        body: bytes = await answer.read()
+                    return body
             else:
                 import httpx
 
