@@ -2,9 +2,9 @@
 
 use crate::errors::{self, Cancelled};
 use crate::held::Held;
-use crate::wait::{self, Place, Step, Target, Why};
+use crate::wait::{self, Place, Target, Why};
 use crate::{clock, engine, timeout};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 type Result = std::result::Result<Held, Held>;
 
@@ -154,36 +155,30 @@ fn wait_descriptor(
     py: Python<'_>,
     fd: &Bound<'_, PyAny>,
     timeout: Option<f64>,
-    wait: fn(RawFd, Option<std::time::Duration>) -> io::Result<()>,
+    wait: fn(RawFd, Option<Duration>) -> io::Result<()>,
 ) -> PyResult<()> {
     let deadline = timeout::deadline(timeout)?;
     let fd = descriptor(fd)?;
-    let mut failed = None;
-    let ready = wait::block(py, deadline, Why::Descriptor, Target::Outside, |until| {
-        let left = until.map(|at| at.saturating_duration_since(clock::now()));
-        match wait(fd, left) {
-            Ok(()) => Step::Done,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::TimedOut,
-            Err(error) if roving_runtime::is_cancelled(&error) => Step::Interrupted,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Again,
-            Err(error) => {
-                failed = Some(error);
-                Step::Done
-            }
-        }
-    })?;
-    match failed {
-        Some(error) => {
-            // Without a number: closed by somebody while it was waited for.
-            let code = error.raw_os_error().unwrap_or(libc::EBADF);
-            let text = py.import("os")?.call_method1("strerror", (code,))?.unbind();
-            Err(PyOSError::new_err((code, text)))
-        }
-        None if ready => Ok(()),
-        None => Err(PyTimeoutError::new_err(format!(
+    if wait_fd(py, fd, deadline, wait)? {
+        Ok(())
+    } else {
+        Err(PyTimeoutError::new_err(format!(
             "descriptor {fd} was not ready in time"
-        ))),
+        )))
     }
+}
+
+/// Waits for a descriptor by `wait`; false when `deadline` came first. Raises OSError.
+pub(crate) fn wait_fd(
+    py: Python<'_>,
+    fd: RawFd,
+    deadline: Option<Instant>,
+    wait: fn(RawFd, Option<Duration>) -> io::Result<()>,
+) -> PyResult<bool> {
+    crate::io::wait_by(py, deadline, |until| {
+        let left = until.map(|at| at.saturating_duration_since(clock::now()));
+        wait(fd, left).map(|()| true)
+    })
 }
 
 fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {

@@ -1,6 +1,7 @@
 //! Waiting for I/O: what the methods in `shim/sockets.c`, `selects.c`, `files.c`, `calls.c` and `tls.c` need of the runtime.
 
 use crate::locks::outcome;
+use crate::timeout::deadline_in;
 use crate::wait::{self, Step, Target, Why};
 use crate::{blocking, clock, shim};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -12,12 +13,6 @@ use std::ffi::{c_int, c_short, c_void};
 use std::io;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
-
-/// When a timeout in nanoseconds is over; a negative one never is.
-fn deadline(timeout: i64) -> Option<Instant> {
-    let timeout = u64::try_from(timeout).ok()?;
-    clock::now().checked_add(Duration::from_nanos(timeout))
-}
 
 fn os_error(error: &io::Error) -> PyErr {
     // Closed by somebody while it was waited for has no number.
@@ -34,14 +29,16 @@ fn strerror(code: i32) -> String {
     }
 }
 
-/// Waits by `wait`: true when it is over, false when the time was up.
-fn wait_by(timeout: i64, mut wait: impl FnMut(Option<Instant>) -> io::Result<bool> + Send) -> PyResult<bool> {
-    // SAFETY: called attached, by C code.
-    let py = unsafe { Python::assume_attached() };
+/// Waits for a descriptor by `wait`: true when it is over, false when the time was up. Raises OSError.
+pub(crate) fn wait_by(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    mut wait: impl FnMut(Option<Instant>) -> io::Result<bool> + Send,
+) -> PyResult<bool> {
     let mut failed = None;
     let waited = wait::block(
         py,
-        deadline(timeout),
+        deadline,
         Why::Descriptor,
         Target::Outside,
         |until| match wait(until) {
@@ -77,7 +74,9 @@ unsafe extern "C" fn rv_wait_refused(fd: c_int, write: c_int, timeout: i64, plac
         Some(unsafe { AtomicI32::from_ptr(place) })
     };
     let still = || place.is_none_or(|place| place.load(Ordering::Acquire) == fd);
-    outcome(wait_by(timeout, |until| {
+    // SAFETY: called attached.
+    let py = unsafe { Python::assume_attached() };
+    outcome(wait_by(py, deadline_in(timeout), |until| {
         roving_runtime::wait_refused(fd, write != 0, until, still).map(|()| true)
     }))
 }
@@ -101,7 +100,9 @@ unsafe extern "C" fn rv_wait_fds(fds: *const libc::pollfd, count: usize, timeout
             .map(|fd| PollFd::new(fd.fd, asked(fd, read), asked(fd, write)))
             .collect()
     };
-    outcome(wait_by(timeout, |until| {
+    // SAFETY: called attached.
+    let py = unsafe { Python::assume_attached() };
+    outcome(wait_by(py, deadline_in(timeout), |until| {
         let left = until.map(|at| at.saturating_duration_since(clock::now()));
         roving_runtime::wait_fds(&mut questions, left).map(|ready| ready != 0)
     }))

@@ -2,6 +2,7 @@
 //!
 //! Fibers wait in one [`Lot`], at the address of the lock. README.md in `shim` argues why no wake-up is lost.
 
+use crate::timeout::deadline_in;
 use crate::{clock, shim, wait};
 use pyo3::prelude::*;
 use roving_runtime::sync::{ForeignLock, ForeignWaiters, Lot, LotPlace, LotWait};
@@ -53,11 +54,6 @@ unsafe fn byte_lock<'a>(byte: *mut u8) -> ForeignLock<'a, Threads> {
     ForeignLock::new(byte, lot(), Threads)
 }
 
-fn deadline(timeout: i64) -> Option<Instant> {
-    let timeout = u64::try_from(timeout).ok()?;
-    clock::now().checked_add(Duration::from_nanos(timeout))
-}
-
 pub(crate) fn outcome(waited: PyResult<bool>) -> c_int {
     match waited {
         Ok(locked) => c_int::from(locked),
@@ -77,7 +73,7 @@ pub(crate) fn outcome(waited: PyResult<bool>) -> c_int {
 unsafe extern "C" fn rv_park_for_byte(byte: *mut u8, timeout: i64, shielded: c_int) -> c_int {
     // SAFETY: by the caller's promise.
     let lock = unsafe { byte_lock(byte) };
-    let deadline = deadline(timeout);
+    let deadline = deadline_in(timeout);
     // SAFETY: called attached.
     let py = unsafe { Python::assume_attached() };
     outcome(wait::for_lock(py, shielded != 0, deadline, |until| {
@@ -120,7 +116,7 @@ const POST: u32 = 1;
 /// In a fiber, attached; the lock stays alive.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn rv_park_for_semaphore(lock: *const *mut c_void, timeout: i64, shielded: c_int) -> c_int {
-    let deadline = deadline(timeout);
+    let deadline = deadline_in(timeout);
     // SAFETY: called attached.
     let py = unsafe { Python::assume_attached() };
     outcome(wait::for_lock(py, shielded != 0, deadline, |deadline| {

@@ -5,20 +5,20 @@ use crate::errors::Cancelled;
 use crate::held::Held;
 use crate::locks::{lot, outcome};
 use crate::options::Settings;
+use crate::timeout::deadline_in;
 use crate::wait::{self, Step, Target, Why};
 use crate::{blocking, clock, entry, shim};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use roving_runtime::sync::{LotPlace, LotWait};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_ulonglong, c_void};
-use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{io, ptr};
+use std::ptr;
 
 /// As `enum rv_group` has them.
 const GROUPS: [&str; 5] = ["thread", "queue", "pipe", "subprocess", "signal"];
@@ -198,11 +198,6 @@ extern "C" fn rv_cancelled_class() -> *mut ffi::PyObject {
     py.get_type::<Cancelled>().as_ptr()
 }
 
-fn deadline(timeout: i64) -> Option<Instant> {
-    let timeout = u64::try_from(timeout).ok()?;
-    clock::now().checked_add(Duration::from_nanos(timeout))
-}
-
 /// What is asked whether there is reason to wait.
 #[derive(Clone, Copy)]
 struct Question {
@@ -251,7 +246,7 @@ unsafe extern "C" fn rv_wait_while(
     outcome(if shielded != 0 {
         wait::block_regardless(py, why, Target::Outside, step).map(|()| true)
     } else {
-        wait::block(py, deadline(timeout), why, Target::Outside, &mut step)
+        wait::block(py, deadline_in(timeout), why, Target::Outside, &mut step)
     })
 }
 
@@ -276,7 +271,7 @@ unsafe extern "C" fn rv_join_native(handle: *mut ffi::PyObject, timeout: i64) ->
     let py = unsafe { Python::assume_attached() };
     // SAFETY: alive by the caller's promise.
     let handle = unsafe { Bound::from_borrowed_ptr(py, handle) };
-    let deadline = deadline(timeout);
+    let deadline = deadline_in(timeout);
     outcome((|| {
         let join = handle.getattr("join")?;
         loop {
@@ -297,41 +292,16 @@ unsafe extern "C" fn rv_join_native(handle: *mut ffi::PyObject, timeout: i64) ->
 extern "C" fn rv_wait_descriptor(fd: c_int, write: c_int) -> c_int {
     // SAFETY: called attached.
     let py = unsafe { Python::assume_attached() };
-    match wait_descriptor(py, fd, write != 0) {
-        Ok(()) => 0,
+    let wait = if write == 0 {
+        roving_runtime::wait_readable
+    } else {
+        roving_runtime::wait_writable
+    };
+    match blocking::wait_fd(py, fd, None, wait) {
+        Ok(_) => 0,
         Err(error) => {
             error.restore(py);
             -1
-        }
-    }
-}
-
-fn wait_descriptor(py: Python<'_>, fd: RawFd, write: bool) -> PyResult<()> {
-    let wait = if write {
-        roving_runtime::wait_writable
-    } else {
-        roving_runtime::wait_readable
-    };
-    let mut failed = None;
-    wait::block(py, None, Why::Descriptor, Target::Outside, |until| {
-        match wait(fd, until.map(|at| at.saturating_duration_since(clock::now()))) {
-            Ok(()) => Step::Done,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Step::TimedOut,
-            Err(error) if roving_runtime::is_cancelled(&error) => Step::Interrupted,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Step::Again,
-            Err(error) => {
-                failed = Some(error);
-                Step::Done
-            }
-        }
-    })?;
-    match failed {
-        None => Ok(()),
-        // Without a number it was closed by somebody while it was waited for.
-        Some(error) => {
-            let code = error.raw_os_error().unwrap_or(libc::EBADF);
-            let text = py.import("os")?.call_method1("strerror", (code,))?.unbind();
-            Err(PyOSError::new_err((code, text)))
         }
     }
 }

@@ -20,6 +20,12 @@ pub(crate) fn duration(seconds: f64, what: &str) -> PyResult<Option<Duration>> {
     Ok(Duration::try_from_secs_f64(seconds).ok())
 }
 
+/// When a wait of so many nanoseconds ends, as C code gives it: never for a negative number.
+pub(crate) fn deadline_in(nanoseconds: i64) -> Option<Instant> {
+    let timeout = u64::try_from(nanoseconds).ok()?;
+    clock::now().checked_add(Duration::from_nanos(timeout))
+}
+
 /// When a wait with this timeout ends; `None` for never.
 pub(crate) fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
     let Some(seconds) = timeout else { return Ok(None) };

@@ -110,22 +110,31 @@ def test_threads_that_are_fibers_are_traced_each_for_itself() -> None:
         + """
 roving.patch.all()
 names = []
+arrived = []
 
 def watch(frame, event, argument):
     if event == "call" and frame.f_code is called.__code__:
         names.append(threading.current_thread().name)
 
 def work():
-    roving.yield_now()
+    arrived.append(None)
+    while going:
+        roving.yield_now()
     called()
 
 for set in (threading.settrace, threading.setprofile):
     names.clear()
+    arrived.clear()
+    going = True
     set(watch)
     threads = [threading.Thread(target=work, name=str(i)) for i in range(5)]
     for thread in threads:
         thread.start()
+    # A thread takes the function after start() has returned.
+    while len(arrived) < 5:
+        roving.yield_now()
     set(None)
+    going = False
     threads += [threading.Thread(target=work, name="none") for i in range(5)]
     for thread in threads[5:]:
         thread.start()

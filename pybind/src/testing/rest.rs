@@ -127,6 +127,10 @@ pub(super) fn step(process: &Process, handle: &Handle, before: Found) -> Found {
     let Some(rest) = look_at_threads(&process.testing, handle, &settings) else {
         return Found::Outside;
     };
+    // Before the threads were looked at, one of them may have spawned a fiber, and waited.
+    if !handle.is_quiet() {
+        return Found::Motion;
+    }
     match settings.jump {
         Jump::AtRest | Jump::Never if !rest.is_complete => return Found::Outside,
         Jump::After(time) => {

@@ -17,7 +17,7 @@ wait without holding up other fibers. `docs/PATCHING.md` says what is patched, h
 from typing import Literal
 
 from roving._roving import _patch, _patches, _seams, current
-from roving.patch import _queue, _subprocess, _threading
+from roving.patch import _queue, _threading
 from roving.patch._threading import NativeThread, native_threads
 
 __all__ = ["NativeThread", "all", "native_threads", "report", "undo"]
@@ -61,9 +61,14 @@ def all(
         _threading.install(native=thread == "native")
     if queue:
         _queue.install()
-    for name, wanted in {"pipe": pipe, "subprocess": subprocess, "signal": signal}.items():
-        if wanted:
-            _subprocess.install(name)
+    processes = {"pipe": pipe, "subprocess": subprocess, "signal": signal}
+    if any(processes.values()):
+        # Not before: it imports subprocess, which takes longer than all of roving.
+        from roving.patch import _subprocess
+
+        for name, wanted in processes.items():
+            if wanted:
+                _subprocess.install(name)
 
 
 def undo() -> None:
@@ -74,6 +79,8 @@ def undo() -> None:
     """
     if current() is not None:
         raise RuntimeError("roving.patch.undo is for plain threads")
+    from roving.patch import _subprocess
+
     for name in {part for part, _, _, _ in _patches()}:
         _patch(name, False)
     for name, names in report().items():
@@ -91,6 +98,8 @@ def report() -> dict[str, tuple[str, ...]]:
     >>> roving.patch.report()["time"]
     ('time.sleep',)
     """
+    from roving.patch import _subprocess
+
     found: dict[str, list[str]] = {}
     for part, place, name, on in _patches():
         names = found.setdefault(part, [])
