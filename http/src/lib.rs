@@ -1,2 +1,31 @@
 //! HTTP for roving: hyper's connections as stackless futures on roving's workers, a strict checker of raw heads and
 //! chunks in front of them, and one fiber per request. Knows no Python.
+//!
+//! `README.md` beside this crate's manifest says how a request travels, and who may block where.
+
+mod acceptor;
+mod config;
+mod connection;
+mod exchange;
+mod guard;
+mod limit;
+mod link;
+mod listener;
+mod pipe;
+mod registry;
+mod request_body;
+mod responder;
+mod response_body;
+mod server;
+mod service;
+mod slot;
+mod wait;
+
+pub use config::Config;
+pub use hyper::ext::ReasonPhrase;
+pub use exchange::{Application, Exchange};
+pub use limit::Permit;
+pub use listener::{Endpoint, Listener};
+pub use request_body::{BodyError, Chunk, RequestBody};
+pub use responder::{Gone, Head, Responder, Written};
+pub use server::{Server, Statistics};

@@ -40,6 +40,32 @@ PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyOb
     return result;
 }
 
+void rv_begin(struct rv_fiber *f, PyObject *object) {
+    f->object = object;
+}
+
+PyObject *rv_invoke(PyObject *callable, PyObject *const *args, size_t count) {
+#if PY_VERSION_HEX < 0x030E0000
+    __attribute__((cleanup(hang))) int armed = 1;
+#endif
+    PyObject *result = PyObject_Vectorcall(callable, args, count, NULL);
+#if PY_VERSION_HEX < 0x030E0000
+    armed = 0;
+#endif
+    return result;
+}
+
+PyObject *rv_next(PyObject *iterator) {
+#if PY_VERSION_HEX < 0x030E0000
+    __attribute__((cleanup(hang))) int armed = 1;
+#endif
+    PyObject *item = PyIter_Next(iterator);
+#if PY_VERSION_HEX < 0x030E0000
+    armed = 0;
+#endif
+    return item;
+}
+
 /* Destructors may make what is being cleared anew; so many times it is cleared again. */
 #define ROUNDS 8
 

@@ -260,6 +260,12 @@ void rv_fiber_end(struct rv_fiber *f);
  * `error`. */
 PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyObject *args, PyObject *names,
                   PyObject *context, PyObject **error);
+/* Gives a fiber whose first call is Rust code its object, borrowed until rv_finish. */
+void rv_begin(struct rv_fiber *f, PyObject *object);
+/* A call, or an iterator's next item, from Rust code in such a fiber: no frame of Rust's is unwound should the thread end
+ * in it. NULL with an exception set; of rv_next also without one, at the end. */
+PyObject *rv_invoke(PyObject *callable, PyObject *const *args, size_t count);
+PyObject *rv_next(PyObject *iterator);
 /* Drops what the fiber keeps per fiber, and the reference to its object. Runs destructors, which may park. */
 void rv_finish(struct rv_fiber *f, PyObject *object);
 /* A copy of the calling thread's or fiber's context for a new fiber: 0 and a reference, or NULL for an empty

@@ -68,6 +68,8 @@ pub(crate) struct Fiber {
     generation: u32,
     /// What it waits for: a `Why`. For dumps.
     why: AtomicU8,
+    /// The server whose request it works on, or 0.
+    server: u32,
     account: Account,
     call: UnsafeCell<Option<Call>>,
     outcome: UnsafeCell<Outcome>,
@@ -168,6 +170,31 @@ impl Fiber {
         unsafe { &*fiber }
     }
 
+    /// That of a fiber which Rust code has spawned: see `native`.
+    pub(crate) fn native(handle: JoinHandle<()>, server: u32) -> Self {
+        Self {
+            handle: UnsafeCell::new(Some(handle)),
+            flags: AtomicU8::new(0),
+            generation: fork::generation(),
+            why: AtomicU8::new(0),
+            server,
+            account: Account::new(),
+            call: UnsafeCell::new(None),
+            outcome: UnsafeCell::new(Outcome::Missing),
+        }
+    }
+
+    /// Stores that it has returned nothing.
+    ///
+    /// # Safety
+    /// In the fiber itself, whose end is not published yet, attached.
+    pub(crate) unsafe fn return_none(&self) {
+        // SAFETY: attached; `None` is live.
+        let none = unsafe { Held::from_borrowed(ffi::Py_None()) };
+        // SAFETY: the right to run it is the caller's, and its end is not published yet.
+        unsafe { *self.outcome.get() = Outcome::Returned(none) };
+    }
+
     fn handle(&self) -> &JoinHandle<()> {
         // SAFETY: set before anybody else saw the fiber, and never again.
         let handle = unsafe { &*self.handle.get() };
@@ -198,6 +225,11 @@ impl Fiber {
     /// Notes that somebody has what it raised, so that it need not be reported.
     pub(crate) fn take_failure(&self) {
         self.set(TAKEN);
+    }
+
+    /// The number of the server whose request it works on, or 0.
+    pub(crate) fn server(&self) -> u32 {
+        self.server
     }
 
     /// Whom it obeys. For the fiber itself alone.
@@ -484,6 +516,7 @@ pub(crate) unsafe fn spawn(
         flags: AtomicU8::new(0),
         generation: fork::generation(),
         why: AtomicU8::new(0),
+        server: 0,
         account: Account::new(),
         call: UnsafeCell::new(Some(Call {
             // SAFETY: attached; a live object, counted here.

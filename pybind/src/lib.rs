@@ -22,6 +22,7 @@ mod held;
 mod hooks;
 mod io;
 mod locks;
+mod native;
 mod options;
 mod preempt;
 mod scope;
@@ -31,6 +32,7 @@ mod sync;
 mod testing;
 mod timeout;
 mod wait;
+mod wsgi;
 
 use pyo3::prelude::*;
 
@@ -86,6 +88,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
     seams::add_to(module)?;
+    wsgi::add_to(module)?;
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patch, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patches, module)?)?;

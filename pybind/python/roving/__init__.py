@@ -30,6 +30,8 @@ Many calls, and calls that block
     futures.FiberExecutor          for what takes a concurrent.futures.Executor
 Code that knows nothing of fibers
     patch                          its blocking calls park the fiber; so do those of `roving run program.py`
+Servers
+    serve                          a WSGI application over HTTP; so does `roving serve module:app`
 The runtime
     configure, stats               how it works; how it does
     excepthook                     is told of failures that nobody took
@@ -88,6 +90,7 @@ from roving._roving import (
     yield_now,
 )
 from roving._sync import Barrier, LifoQueue, PriorityQueue, Queue
+from roving.serve import serve
 
 __all__ = [
     "Barrier",
@@ -131,6 +134,7 @@ __all__ = [
     "run",
     "scope",
     "select",
+    "serve",
     "shield",
     "sleep",
     "spawn",

@@ -77,6 +77,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         prog="roving", description="Green threads that use every core, for CPython.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    # It has a parser of its own: see main.
+    commands.add_parser("serve", help="serve a WSGI application over HTTP", add_help=False)
     run = commands.add_parser(
         "run",
         help="run a program whose blocking calls park fibers",
@@ -160,6 +162,10 @@ def main(arguments: list[str] | None = None) -> int:
     Raises what the program raised, after it was reported: the interpreter makes an exit status of it.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["serve"]:
+        from roving.serve._run import main as serve
+
+        return serve(given[1:])
     parser, run = _parsers()
     if given[:1] != ["run"]:
         # Its help, or its error: there is no other command.

@@ -1,0 +1,34 @@
+//! One request and the way to answer it.
+
+use crate::limit::Permit;
+use crate::listener::Endpoint;
+use crate::request_body::RequestBody;
+use crate::responder::Responder;
+use std::sync::Arc;
+
+/// One request, and all it takes to answer it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The head of the request.
+    pub request: http::request::Parts,
+    /// Its body, the first part of which has come.
+    pub body: RequestBody,
+    /// How it is answered.
+    pub responder: Responder,
+    /// Who asks whom.
+    pub endpoint: Arc<Endpoint>,
+    /// Its right to be worked on. While there are as many as the limit allows, others wait: to be dropped last.
+    pub permit: Permit,
+}
+
+/// What answers requests.
+pub trait Application: Send + Sync + 'static {
+    /// Takes over an exchange. Called on a worker, in the poll of the connection: it must not block, so it spawns a fiber.
+    fn call(&self, exchange: Exchange);
+}
+
+impl<F: Fn(Exchange) + Send + Sync + 'static> Application for F {
+    fn call(&self, exchange: Exchange) {
+        self(exchange);
+    }
+}

@@ -1,0 +1,91 @@
+//! What a connection's future, its service and its stream tell one another. All three are polled by the same task.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+
+/// What a connection is waited on for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The rest of a head, or, on a new connection, all of it.
+    Head = 0,
+    /// The application, or what the client makes of its response.
+    Busy = 1,
+    /// The next request.
+    Idle = 2,
+}
+
+/// Law: written and read in polls of the connection's task, hence Relaxed, save `end_response`, which a response's
+/// body calls wherever it is dropped; a poll follows.
+#[derive(Debug)]
+pub(crate) struct Link {
+    phase: AtomicU8,
+    /// Changes whenever the phase is set, be it to what it was.
+    stamp: AtomicU32,
+    /// The client may still be sending something that nobody will read.
+    unread: AtomicBool,
+    last: AtomicBool,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Head as u8),
+            stamp: AtomicU32::new(0),
+            unread: AtomicBool::new(false),
+            last: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.stamp.store(
+            self.stamp.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn phase(&self) -> (Phase, u32) {
+        let phase = match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Head,
+            1 => Phase::Busy,
+            _ => Phase::Idle,
+        };
+        (phase, self.stamp.load(Ordering::Relaxed))
+    }
+
+    /// Bytes have come.
+    pub(crate) fn received(&self) {
+        if self.phase().0 == Phase::Idle {
+            self.set(Phase::Head);
+        }
+    }
+
+    /// A whole head has come.
+    pub(crate) fn begin_request(&self) {
+        self.set(Phase::Busy);
+    }
+
+    /// The response has been given to hyper, or given up.
+    pub(crate) fn end_response(&self) {
+        self.set(Phase::Idle);
+    }
+
+    /// Somebody gave up a body that had not come to its end.
+    pub(crate) fn set_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no further request is wanted on this connection, for what has been answered with an error.
+    pub(crate) fn set_last(&self) {
+        self.last.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a request was refused in a way that ends the connection.
+    pub(crate) fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+    }
+}

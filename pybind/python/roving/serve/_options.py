@@ -1,0 +1,121 @@
+"""The options of a server that concern requests: their names, in `roving.serve` and on the command line, and defaults."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["OPTIONS", "Option", "settings"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option."""
+
+    name: str
+    """What it is called, with `_` on the inside of Python and `-` on the command line."""
+    native: str
+    """What the extension module calls it."""
+    kind: str
+    """count, size, seconds, text, or switch."""
+    default: str
+    """The default, for the help."""
+    help: str
+    """What it does."""
+    aliases: tuple[str, ...] = ()
+    """Other names, of gunicorn's and uvicorn's."""
+    least: int = 0
+    """The smallest number."""
+
+
+OPTIONS = [
+    Option(
+        "limit_concurrency", "in_flight", "count", "64 a worker",
+        "requests that are with the application at once; connections are not counted", least=1,
+    ),
+    Option("limit_queue", "queue", "count", "1024", "requests that may wait for that; others get 503"),
+    Option("limit_request_line", "max_target", "size", "8190", "bytes of a request's target", least=1),
+    Option("limit_request_fields", "max_headers", "count", "100", "header fields of a request", least=1),
+    Option(
+        "limit_request_head", "max_head", "size", "64K", "bytes of a request's head", least=1024,
+    ),
+    Option("limit_request_body", "max_body", "size", "none", "bytes of a request's body"),
+    Option(
+        "timeout_header", "header_timeout", "seconds", "15",
+        "for a request's head to come in, from its first byte on",
+    ),
+    Option(
+        "keep_alive", "keep_alive", "seconds", "5", "for the next request to come",
+        ("timeout_keep_alive",),
+    ),
+    Option(
+        "timeout_body", "body_grace", "seconds", "30",
+        "that may be spent waiting for a body, before --min-body-rate counts",
+    ),
+    Option("min_body_rate", "min_body_rate", "count", "240", "bytes a second that a body must bring; 0: none"),
+    Option("timeout_write", "write_timeout", "seconds", "60", "for a client to take something of its response"),
+    Option(
+        "cancel_on_disconnect", "cancel_on_disconnect", "switch", "off",
+        "cancel the fiber of a request whose client has gone",
+    ),
+    Option("root_path", "root_path", "text", "none", "where the application is mounted: its SCRIPT_NAME"),
+    Option("server_header", "server", "text", "none", "the Server field of responses that have none"),
+    Option("date_header", "date", "switch", "on", "give responses a Date field"),
+]
+
+_BACKLOG = 2048
+_BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
+
+
+def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Check options given by name: the backlog, and what the extension module takes.
+
+    Raises TypeError for names that there are not and values of wrong types, ValueError for values that make no sense.
+    """
+    backlog = _BACKLOG
+    native: dict[str, Any] = {}
+    for name, value in options.items():
+        if name == "backlog":
+            backlog = _number(name, value, 1)
+            continue
+        option = _BY_NAME.get(name)
+        if option is None:
+            close = difflib.get_close_matches(name, [*_BY_NAME, "backlog", "bind"], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise TypeError(f"roving.serve has no option {name}{hint}")
+        if value is not None:
+            native[option.native] = _checked(option, value)
+    return backlog, native
+
+
+def _number(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    if not least <= value < 1 << 31:
+        raise ValueError(f"{name} must be from {least} on, and is {value}")
+    return value
+
+
+def _checked(option: Option, value: Any) -> Any:
+    if option.kind == "size":
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{option.name} must be a number of bytes, not {type(value).__name__}")
+        if value < option.least:
+            raise ValueError(f"{option.name} must be from {option.least} bytes on, and is {value}")
+        return value
+    if option.kind == "count":
+        return _number(option.name, value, option.least)
+    if option.kind == "seconds":
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{option.name} must be a number of seconds, not {type(value).__name__}")
+        return float(value)
+    if option.kind == "switch":
+        if not isinstance(value, bool):
+            raise TypeError(f"{option.name} must be True or False, not {type(value).__name__}")
+        return value
+    if not isinstance(value, str):
+        raise TypeError(f"{option.name} must be a str, not {type(value).__name__}")
+    if option.name == "root_path":
+        if value and not value.startswith("/"):
+            raise ValueError(f"root_path must begin with a slash, and is {value!r}")
+        return value.rstrip("/")
+    return value

@@ -1,0 +1,146 @@
+//! The fiber of a request.
+
+use super::environ::{self, Common};
+use super::input::Input;
+use super::names::Names;
+use super::respond::respond;
+use super::start;
+use super::writer::{Failure, Fault, Writer};
+use crate::errors::Cancelled;
+use crate::fiber::Fiber;
+use crate::held::Held;
+use crate::{fork, native, shim};
+use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use roving_http::{Application, Exchange};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A WSGI application, and what its requests have in common.
+pub(crate) struct Wsgi {
+    pub(crate) callable: Held,
+    pub(crate) common: Common,
+    /// Is told of requests that failed: with the request's first line, and an exception or a text.
+    pub(crate) report: Held,
+    /// Whether fibers are cancelled whose clients have gone.
+    pub(crate) cancel: bool,
+}
+
+/// The interface to connections.
+pub(crate) struct Spawner(pub(crate) Arc<Wsgi>);
+
+impl Application for Spawner {
+    fn call(&self, exchange: Exchange) {
+        let wsgi = self.0.clone();
+        let handle = roving_runtime::Handle::current();
+        let number = wsgi.common.number;
+        // Refused only while the runtime shuts down; the exchange is dropped then, which answers it.
+        if let Some(handle) = handle {
+            let _ = native::spawn(&handle, number, move |py| serve(py, &wsgi, exchange));
+        }
+    }
+}
+
+/// Answers a request, on the stack of its fiber. Never panics.
+fn serve(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
+    let served = catch_unwind(AssertUnwindSafe(|| answer(py, wsgi, exchange)));
+    if served.is_err() {
+        // The hook has written its message, and dropping the exchange has answered.
+        report(py, wsgi, "?", PyString::new(py, "a panic in roving: stderr has the message").as_any());
+    }
+}
+
+fn answer(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
+    let Exchange {
+        request,
+        body,
+        responder,
+        endpoint,
+        permit,
+    } = exchange;
+    let head_only = request.method == http::Method::HEAD;
+    let made = Bound::new(py, Writer::new(responder, head_only)).and_then(|writer| {
+        let input = Bound::new(py, Input::new(body))?;
+        let environ = environ::build(py, &wsgi.common, &request, &endpoint, input.as_any())?;
+        let start_response = start::callable(&writer)?;
+        Ok((writer, input, environ, start_response))
+    });
+    // It holds parts of what the connection read, which it reads into again once nobody does.
+    drop((request, endpoint));
+    let (writer, input, environ, start_response) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let error = native::exception(py, error);
+            report(py, wsgi, "?", error.as_any());
+            return;
+        }
+    };
+    if wsgi.cancel {
+        cancel_when_gone(&writer);
+    }
+    let called = native::invoke(wsgi.callable.bind(py), [&environ, &start_response]);
+    if fork::is_orphan() {
+        fork::finish(Ok(py.None().into_ptr()));
+    }
+    let answered = match called {
+        Ok(iterable) => respond(py, writer.get(), &iterable),
+        Err(error) => Err(Failure::Raised(error)),
+    };
+    if let Err(failure) = answered {
+        failed(py, wsgi, &writer, &environ, failure);
+    }
+    writer.get().close();
+    input.get().close();
+    drop(permit);
+}
+
+/// Ends a response that failed, and reports why.
+fn failed(
+    py: Python<'_>,
+    wsgi: &Wsgi,
+    writer: &Bound<'_, Writer>,
+    environ: &Bound<'_, PyAny>,
+    failure: Failure,
+) {
+    writer.get().fail();
+    let what = environ::describe(environ);
+    match failure {
+        Failure::Fault(Fault(text)) => report(py, wsgi, &what, PyString::new(py, &text).as_any()),
+        Failure::Raised(error) => {
+            let error = native::exception(py, error);
+            if !error.is_instance_of::<Cancelled>() {
+                report(py, wsgi, &what, error.as_any());
+            }
+        }
+    }
+}
+
+fn report(py: Python<'_>, wsgi: &Wsgi, what: &str, why: &Bound<'_, PyAny>) {
+    let what = PyString::new(py, what);
+    let reported = native::invoke(wsgi.report.bind(py), [what.as_any(), why]);
+    if let Err(error) = reported {
+        let error: Bound<'_, PyBaseException> = native::exception(py, error);
+        // SAFETY: attached; an exception.
+        unsafe { ffi::PyErr_SetRaisedException(error.into_ptr()) };
+        // SAFETY: attached, with an exception set.
+        unsafe { ffi::PyErr_WriteUnraisable(std::ptr::null_mut()) };
+    }
+}
+
+/// Has this fiber cancelled when the client goes.
+fn cancel_when_gone(writer: &Bound<'_, Writer>) {
+    let Some(object) = shim::current_object() else { return };
+    // SAFETY: attached; the running fiber's object is live.
+    let held = unsafe { Held::from_borrowed(object) };
+    writer.get().on_gone(move || {
+        // SAFETY: a `Fiber`, which the reference keeps alive. Cancelling calls nothing of Python's.
+        unsafe { Fiber::of(held.as_ptr()) }.cancel();
+    });
+}
+
+/// Makes what all requests need. Attached, and where waiting is allowed.
+pub(crate) fn prepare(py: Python<'_>) {
+    Names::prepare(py);
+}
