@@ -122,10 +122,6 @@ impl Pipe {
 
     pub(crate) fn poll_piece(&self, context: &mut Context<'_>) -> Poll<Piece> {
         let mut state = self.state();
-        // What was written before it gave up is not worth sending: the client is to see that it broke off.
-        if state.end == End::Aborted {
-            return Poll::Ready(Piece::Aborted);
-        }
         if let Some(chunk) = state.chunks.pop_front() {
             let was_full = state.bytes >= self.most;
             state.bytes -= chunk.len();

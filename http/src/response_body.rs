@@ -28,7 +28,12 @@ pub(crate) struct ResponseBody {
 
 enum Content {
     Whole(Bytes),
-    Streamed { pipe: Arc<Pipe>, left: Option<u64> },
+    Streamed {
+        pipe: Arc<Pipe>,
+        left: Option<u64>,
+        /// Something has been given to hyper that it may not have sent yet.
+        unsent: bool,
+    },
     Done,
 }
 
@@ -47,7 +52,11 @@ impl ResponseBody {
     /// `length`: how long it will be, if that is known.
     pub(crate) fn streamed(pipe: Arc<Pipe>, length: Option<u64>) -> Self {
         Self {
-            content: Content::Streamed { pipe, left: length },
+            content: Content::Streamed {
+                pipe,
+                left: length,
+                unsent: false,
+            },
             link: None,
         }
     }
@@ -67,14 +76,20 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let item = match &mut self.content {
-            Content::Streamed { pipe, left } => match ready!(pipe.poll_piece(context)) {
+            Content::Streamed { pipe, left, unsent } => match ready!(pipe.poll_piece(context)) {
                 Piece::Data(bytes) => {
+                    *unsent = true;
                     if let Some(left) = left {
                         *left = left.saturating_sub(bytes.len() as u64);
                     }
                     Some(Ok(Frame::data(bytes)))
                 }
                 Piece::End => None,
+                // An error makes hyper forget what it has not sent; while it waits for more, it sends.
+                Piece::Aborted if std::mem::take(unsent) => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Piece::Aborted => Some(Err(BrokenOff)),
             },
             whole => match std::mem::replace(whole, Content::Done) {
