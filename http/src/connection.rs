@@ -38,7 +38,7 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
         .max_header_size(config.max_head)
         .max_buf_size(config.max_head.max(64 << 10))
         .auto_date_header(config.date)
-        .pipeline_flush(true)
+        // Not `pipeline_flush`: with it hyper takes in a body without limit, whatever the client takes.
         .serve_connection(guard, requests);
     let mut connection = Connection {
         http,

@@ -101,6 +101,9 @@ impl Responder {
     pub fn start(&mut self, head: Head, length: Option<u64>) -> Result<(), Gone> {
         let pipe = Arc::new(Pipe::new(self.buffer));
         let body = ResponseBody::streamed(pipe.clone(), length);
+        if let Some(hook) = self.slot.take_hook() {
+            pipe.on_gone(hook);
+        }
         self.pipe = Some(pipe);
         self.fill(head, body)
     }
@@ -158,8 +161,8 @@ impl Responder {
         }
     }
 
-    /// Has `hook` called, on any thread, should the client go before it has all of the response: at once if it has. To be
-    /// set anew once a streamed response has begun. It must neither block nor panic.
+    /// Has `hook` called, on any thread, should the client go before it has all of the response: at once if it has. It
+    /// must neither block nor panic.
     pub fn on_gone(&self, hook: impl FnOnce() + Send + 'static) {
         match &self.pipe {
             Some(pipe) => pipe.on_gone(Box::new(hook)),

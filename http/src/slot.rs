@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// To be called when the client goes before it has its response.
-type Hook = Box<dyn FnOnce() + Send>;
+pub(crate) type Hook = Box<dyn FnOnce() + Send>;
 
 /// Its lock is held for a few instructions, with nothing else under it.
 pub(crate) struct Slot(Mutex<State>);
@@ -59,6 +59,14 @@ impl Slot {
                 hook();
             }
             State::Full(_) | State::Taken => drop(state),
+        }
+    }
+
+    /// Gives up the hook.
+    pub(crate) fn take_hook(&self) -> Option<Hook> {
+        match &mut *self.state() {
+            State::Empty { hook, .. } => hook.take(),
+            State::Full(_) | State::Taken | State::Gone => None,
         }
     }
 
