@@ -83,11 +83,7 @@ impl<S: Read + Unpin> Read for Guard<S> {
 }
 
 impl<S: Write + Unpin> Write for Guard<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, buf);
         this.watch(context, written)

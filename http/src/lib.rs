@@ -22,8 +22,8 @@ mod slot;
 mod wait;
 
 pub use config::Config;
-pub use hyper::ext::ReasonPhrase;
 pub use exchange::{Application, Exchange};
+pub use hyper::ext::ReasonPhrase;
 pub use limit::Permit;
 pub use listener::{Endpoint, Listener};
 pub use request_body::{BodyError, Chunk, RequestBody};

@@ -193,9 +193,7 @@ impl RequestBody {
         }
         let handle = self.handle.clone();
         let began = handle.now();
-        let limit = self
-            .patience()
-            .and_then(|patience| began.checked_add(patience));
+        let limit = self.patience().and_then(|patience| began.checked_add(patience));
         let earlier = match (until, limit) {
             (Some(until), Some(limit)) => Some(until.min(limit)),
             (until, limit) => until.or(limit),

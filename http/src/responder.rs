@@ -76,7 +76,11 @@ impl Responder {
         if let Some(reason) = head.reason {
             response.extensions_mut().insert(reason);
         }
-        if self.slot.fill(response) { Ok(()) } else { Err(Gone) }
+        if self.slot.fill(response) {
+            Ok(())
+        } else {
+            Err(Gone)
+        }
     }
 
     /// Whether a response has begun.

@@ -50,10 +50,7 @@ impl Service<Request<Incoming>> for Requests {
             Stage::Refused(refusal)
         } else {
             match Limit::ask(&self.shared.limit) {
-                Asked::Granted(permit) => Stage::Receiving {
-                    permit,
-                    since: None,
-                },
+                Asked::Granted(permit) => Stage::Receiving { permit, since: None },
                 Asked::Queued(waiting) => Stage::Queued(waiting),
                 Asked::Refused => {
                     self.shared.counts.refused();
@@ -191,10 +188,7 @@ impl Reply {
         let Stage::Receiving { permit, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
             unreachable!("it was that stage")
         };
-        let (request, body) = self
-            .request
-            .take()
-            .expect("the application does not have it yet");
+        let (request, body) = self.request.take().expect("the application does not have it yet");
         let slot = Arc::new(Slot::new());
         let exchange = Exchange {
             request,

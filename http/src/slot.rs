@@ -12,7 +12,10 @@ pub(crate) type Hook = Box<dyn FnOnce() + Send>;
 pub(crate) struct Slot(Mutex<State>);
 
 enum State {
-    Empty { waker: Option<Waker>, hook: Option<Hook> },
+    Empty {
+        waker: Option<Waker>,
+        hook: Option<Hook>,
+    },
     Full(Box<Response<ResponseBody>>),
     /// The connection has it.
     Taken,

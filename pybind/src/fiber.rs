@@ -189,8 +189,10 @@ impl Fiber {
     /// # Safety
     /// In the fiber itself, whose end is not published yet, attached.
     pub(crate) unsafe fn return_none(&self) {
-        // SAFETY: attached; `None` is live.
-        let none = unsafe { Held::from_borrowed(ffi::Py_None()) };
+        // SAFETY: names the one `None`.
+        let none = unsafe { ffi::Py_None() };
+        // SAFETY: attached; it is live.
+        let none = unsafe { Held::from_borrowed(none) };
         // SAFETY: the right to run it is the caller's, and its end is not published yet.
         unsafe { *self.outcome.get() = Outcome::Returned(none) };
     }

@@ -132,6 +132,16 @@ def python_violations(crate: Path) -> Iterator[str]:
             yield f"{crate / 'Cargo.toml'}: depends on `{name}`"
 
 
+def name_violations(source_root: Path, crate: str, allowed: tuple[Path, ...]) -> Iterator[str]:
+    """Say where code imports from a crate, or names a path into it, that only some files may know."""
+    for file in rust_files(source_root):
+        if file in allowed:
+            continue
+        for path in paths(tokenize(file.read_text()), module_of(file, source_root)):
+            if path.segments[0] == crate and len(path.segments) > 1:
+                yield f"{file}:{path.line}: `{path}`"
+
+
 def wall_clock_violations(source_root: Path) -> Iterator[str]:
     """Say where code reads the time of day, which may jump: whatever waits goes by the monotonic clock."""
     for file in rust_files(source_root):

@@ -1,7 +1,9 @@
-"""What the runtime may bring along: hyper, but no tokio runtime."""
+"""What the runtime and the server may bring along: hyper, but no tokio runtime."""
 
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -9,11 +11,14 @@ ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = {"rt", "rt-multi-thread", "net", "time", "full"}
 
 
-def tokio_features() -> set[str]:
-    """Say which of tokio's features are on in anything the runtime is built or tested with."""
+CRATES = ("roving-runtime", "roving-http", "roving-python")
+
+
+def tokio_features(crate: str) -> set[str]:
+    """Say which of tokio's features are on in anything a crate is built or tested with."""
     shape = ["--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}\t{f}"]
     tree = subprocess.run(
-        ["cargo", "tree", "-p", "roving-runtime", *shape],
+        ["cargo", "tree", "-p", crate, *shape],
         cwd=ROOT,
         check=True,
         capture_output=True,
@@ -27,11 +32,13 @@ def tokio_features() -> set[str]:
     return found
 
 
-def test_no_tokio_runtime() -> None:
+@pytest.mark.parametrize("crate", CRATES)
+def test_no_tokio_runtime(crate: str) -> None:
     """Nothing of tokio that schedules, polls or times is built."""
-    assert not tokio_features() & FORBIDDEN
+    assert not tokio_features(crate) & FORBIDDEN
 
 
-def test_the_check_sees_tokio() -> None:
-    """Hyper brings tokio's channels to the tests: without them the check above would look at nothing."""
-    assert "sync" in tokio_features()
+@pytest.mark.parametrize("crate", CRATES)
+def test_the_check_sees_tokio(crate: str) -> None:
+    """Hyper brings tokio's channels: without them the check above would look at nothing."""
+    assert "sync" in tokio_features(crate)

@@ -8,10 +8,12 @@ import rules
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
+HTTP = ROOT / "http"
+PYBIND = ROOT / "pybind"
 
 # Files longer than rules.LONGEST_FILE, each with its reason.
 ALLOWED_LENGTH: dict[str, str] = {}
-FOLDERS = ("benches", "examples", "pybind", "runtime", "scripts", "tests")
+FOLDERS = ("benches", "examples", "http", "pybind", "runtime", "scripts", "tests")
 
 
 def fail_on(violations: Iterator[str]) -> None:
@@ -37,19 +39,31 @@ def test_rooms(rule: Callable[[Path], Iterator[str]]) -> None:
     fail_on(rule(RUNTIME / "src"))
 
 
-def test_the_runtime_knows_no_python() -> None:
-    """The core stays usable, testable and understandable without an interpreter."""
-    fail_on(rules.python_violations(RUNTIME))
+@pytest.mark.parametrize("crate", [RUNTIME, HTTP])
+def test_it_knows_no_python(crate: Path) -> None:
+    """The core, and HTTP, stay usable, testable and understandable without an interpreter."""
+    fail_on(rules.python_violations(crate))
 
 
-def test_the_runtime_reads_no_wall_clock() -> None:
+def test_hyper_has_two_users() -> None:
+    """The runtime lends it streams and timers, the HTTP crate knows the protocol."""
+    allowed = (RUNTIME / "src" / "runtime" / "hyper.rs",)
+    found = list(rules.name_violations(RUNTIME / "src", "hyper", allowed))
+    found += rules.name_violations(PYBIND / "src", "hyper", ())
+    assert list(rules.name_violations(HTTP / "src", "hyper", ()))
+    fail_on(iter(found))
+
+
+@pytest.mark.parametrize("crate", [RUNTIME, HTTP])
+def test_it_reads_no_wall_clock(crate: Path) -> None:
     """Somebody who sets the time of day changes no timeout, timer or turn."""
-    fail_on(rules.wall_clock_violations(RUNTIME / "src"))
+    fail_on(rules.wall_clock_violations(crate / "src"))
 
 
-def test_lib_holds_no_logic() -> None:
+@pytest.mark.parametrize("crate", [RUNTIME, HTTP])
+def test_lib_holds_no_logic(crate: Path) -> None:
     """lib.rs is the map of the rooms, and only that."""
-    fail_on(rules.lib_violations(RUNTIME / "src" / "lib.rs"))
+    fail_on(rules.lib_violations(crate / "src" / "lib.rs"))
 
 
 def test_files_are_short() -> None:

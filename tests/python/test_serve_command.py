@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from serving import WAIT, Client, request
 
-APPLICATION = '''
+APPLICATION = """
 import threading, time
 import roving
 
@@ -42,7 +42,7 @@ def create():
     return app
 
 number = 3
-'''
+"""
 
 
 class Command:
@@ -50,7 +50,7 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: str, **more: object) -> None:
         """Start it, and wait until it serves."""
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[str] = subprocess.Popen(
             [sys.executable, "-m", "roving", "serve", *arguments],
             cwd=folder,
             stderr=subprocess.PIPE,
@@ -99,7 +99,11 @@ def fails(folder: Path, *arguments: str) -> tuple[int, str]:
     """Run it where it cannot serve; give its status and what it says."""
     done = subprocess.run(
         [sys.executable, "-m", "roving", "serve", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=WAIT, check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
     )
     assert done.stdout == ""
     return done.returncode, done.stderr
@@ -152,7 +156,10 @@ def test_a_second_interrupt_leaves_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["shop"], ["shop:shop.wsgi.application"], ["--factory", "shop:create"], ["shop:app", "--host", "127.0.0.1"],
+        ["shop"],
+        ["shop:shop.wsgi.application"],
+        ["--factory", "shop:create"],
+        ["shop:app", "--host", "127.0.0.1"],
     ],
 )
 def test_applications_are_found(folder: Path, arguments: list[str]) -> None:
@@ -203,7 +210,8 @@ def test_a_port_in_use(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
         assert fails(folder, "shop:app", "--bind", place) == (
-            1, f"roving: cannot listen on {place}: Address already in use\n",
+            1,
+            f"roving: cannot listen on {place}: Address already in use\n",
         )
 
 
@@ -219,7 +227,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "gunicorn's": (["shop:app", "--threads", "3"], 2, "there is no option --threads: there are fibers"),
     "no workers": (["shop:app", "--workers", "0"], 2, "'0' is not a number from 1 on"),
     "no time": (["shop:app", "--keep-alive", "long"], 2, "'long' is not a number of seconds"),
-    "no place": (["shop:app", "--bind", "here:there"], 1, "roving: 'here:there' is no HOST:PORT: 'there' is no port"),
+    "no place": (
+        ["shop:app", "--bind", "here:there"],
+        1,
+        "roving: 'here:there' is no HOST:PORT: 'there' is no port",
+    ),
 }
 
 
@@ -251,9 +263,20 @@ def test_help() -> None:
     """It names every option, each with its default."""
     done = subprocess.run(
         [sys.executable, "-m", "roving", "serve", "--help"],
-        capture_output=True, text=True, timeout=WAIT, check=True, env={**os.environ, "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=True,
+        env={**os.environ, "COLUMNS": "100"},
     )
-    for option in ("--bind", "--workers", "--factory", "--graceful-timeout", "--limit-concurrency", "--keep-alive"):
+    for option in (
+        "--bind",
+        "--workers",
+        "--factory",
+        "--graceful-timeout",
+        "--limit-concurrency",
+        "--keep-alive",
+    ):
         assert option in done.stdout
     assert "examples:" in done.stdout
 

@@ -45,22 +45,34 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "never starts, and streams": (lambda *_: iter([b"abc"]), "without having called start_response"),
     "never starts, and has nothing": (lambda *_: iter([]), "without having called start_response"),
     "starts twice": (twice, "called again, without exc_info"),
-    "has a status of bytes": (starts(b"200 OK"), "the status given to start_response must be a str, not bytes"),
+    "has a status of bytes": (
+        starts(b"200 OK"),
+        "the status given to start_response must be a str, not bytes",
+    ),
     "has a number for a status": (starts(200), "must be a str, not int"),
-    "has an odd status": (starts("OK"), "must be three digits, a space and a reason, and is \"OK\""),
+    "has an odd status": (starts("OK"), 'must be three digits, a space and a reason, and is "OK"'),
     "has a long status": (starts("2000 OK"), "three digits"),
     "has a status of 0": (starts("000 Zero"), "three digits"),
     "has a status that injects": (starts("200 OK\r\nX: y"), "three digits"),
     "has an informational status": (starts("100 Continue"), "must be a final one"),
     "switches protocols": (starts("101 Switching Protocols"), "must be a final one"),
-    "has a dict of headers": (starts("200 OK", {"a": "b"}), "the headers given to start_response must be a list"),
+    "has a dict of headers": (
+        starts("200 OK", {"a": "b"}),
+        "the headers given to start_response must be a list",
+    ),
     "has None for headers": (starts("200 OK", None), "must be a list, not NoneType"),
     "has a list in its headers": (starts("200 OK", [["a", "b"]]), "a tuple of two str, not list"),
     "has three in a header": (starts("200 OK", [("a", "b", "c")]), "this has 3 items"),
-    "has bytes in a header": (starts("200 OK", [("a", b"b")]), "value given to start_response must be a str, not bytes"),
-    "has a name of bytes": (starts("200 OK", [(b"a", "b")]), "name given to start_response must be a str, not bytes"),
-    "has an empty name": (starts("200 OK", [("", "b")]), "\"\" as a header's name"),
-    "has a space in a name": (starts("200 OK", [("a b", "c")]), "\"a b\" as a header's name"),
+    "has bytes in a header": (
+        starts("200 OK", [("a", b"b")]),
+        "value given to start_response must be a str, not bytes",
+    ),
+    "has a name of bytes": (
+        starts("200 OK", [(b"a", "b")]),
+        "name given to start_response must be a str, not bytes",
+    ),
+    "has an empty name": (starts("200 OK", [("", "b")]), '"" as a header\'s name'),
+    "has a space in a name": (starts("200 OK", [("a b", "c")]), '"a b" as a header\'s name'),
     "has a colon in a name": (starts("200 OK", [("a:", "c")]), "as a header's name"),
     "injects by a name": (starts("200 OK", [("a\r\nb", "c")]), "as a header's name"),
     "injects by a value": (starts("200 OK", [("a", "b\r\nSet-Cookie: c")]), "no line breaks"),
@@ -75,8 +87,14 @@ FAULTS: dict[str, tuple[Any, str]] = {
         starts("200 OK", [("Content-Length", "5"), ("Content-Length", "6")], [b"12345"]),
         "two different values of Content-Length",
     ),
-    "promises too much": (starts("200 OK", [("Content-Length", "5")], [b"abc"]), "says 5 bytes, and the body has 3"),
-    "promises too little": (starts("200 OK", [("Content-Length", "2")], [b"abc"]), "says 2 bytes, and the body has 3"),
+    "promises too much": (
+        starts("200 OK", [("Content-Length", "5")], [b"abc"]),
+        "says 5 bytes, and the body has 3",
+    ),
+    "promises too little": (
+        starts("200 OK", [("Content-Length", "2")], [b"abc"]),
+        "says 2 bytes, and the body has 3",
+    ),
     "promises, and has nothing": (starts("200 OK", [("Content-Length", "5")], iter([])), "there is no body"),
 }
 
@@ -259,10 +277,13 @@ def test_options_that_are_wrong(options: dict[str, Any], kind: type[Exception], 
 def test_an_application_that_is_none() -> None:
     """Nothing listens afterwards."""
     with pytest.raises(TypeError, match="a WSGI application is a callable, and int is not"):
-        roving.serve(3, bind="127.0.0.1:0")  # type: ignore[arg-type]
+        roving.serve(3, bind="127.0.0.1:0")
 
 
 def test_a_port_in_use() -> None:
     """It is named."""
-    with Serving(plain()) as server, pytest.raises(OSError, match=r"cannot listen on 127.0.0.1:\d+: Address already in use"):
+    with (
+        Serving(plain()) as server,
+        pytest.raises(OSError, match=r"cannot listen on 127.0.0.1:\d+: Address already in use"),
+    ):
         roving.serve(plain(), bind=f"127.0.0.1:{server.handle.port}")

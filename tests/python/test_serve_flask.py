@@ -13,7 +13,7 @@ import roving
 from serving import WAIT, Application, Serving
 from serving import quiet_log as quiet_log
 
-flask = pytest.importorskip("flask")
+flask: Any = pytest.importorskip("flask")
 pytestmark = pytest.mark.usefixtures("quiet_log")
 
 TEMPLATE = """\
@@ -43,7 +43,12 @@ def make() -> Any:
         while block := file.stream.read(65536):
             digest.update(block)
             size += len(block)
-        return {"name": file.filename, "size": size, "sha256": digest.hexdigest(), "form": flask.request.form["note"]}
+        return {
+            "name": file.filename,
+            "size": size,
+            "sha256": digest.hexdigest(),
+            "form": flask.request.form["note"],
+        }
 
     @app.post("/json")
     def json() -> Any:
@@ -51,7 +56,7 @@ def make() -> Any:
 
     @app.get("/stream")
     def stream() -> Any:
-        @flask.stream_with_context  # type: ignore[untyped-decorator]
+        @flask.stream_with_context
         def parts() -> Iterator[str]:
             for number in range(5):
                 roving.sleep(0.001)
@@ -122,7 +127,9 @@ def test_uploads(server: Serving, way: str) -> None:
     data = bytes(range(256)) * 20_000
     body = (
         b'--b\r\nContent-Disposition: form-data; name="note"\r\n\r\nhi\r\n'
-        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n' + data + b"\r\n--b--\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+        + data
+        + b"\r\n--b--\r\n"
     )
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     with connect(server) as connection:
@@ -133,7 +140,12 @@ def test_uploads(server: Serving, way: str) -> None:
             connection.request("POST", "/upload", body, headers)
         text = connection.getresponse().read()
     found = flask.json.loads(text)
-    assert found == {"name": "a.bin", "size": len(data), "sha256": hashlib.sha256(data).hexdigest(), "form": "hi"}
+    assert found == {
+        "name": "a.bin",
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "form": "hi",
+    }
 
 
 def test_json_and_errors(server: Serving) -> None:

@@ -202,7 +202,7 @@ def test_a_large_response_is_not_copied_into_memory() -> None:
         client.head()
         before, left, buffer = resident(), size, bytearray(block)
         while left:
-            count = client.file.readinto(buffer)  # type: ignore[attr-defined]
+            count = client.file.readinto(buffer)
             assert count
             left -= count
         assert resident() - before < 30_000_000

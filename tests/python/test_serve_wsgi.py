@@ -35,9 +35,9 @@ def environ_of(data: bytes, **options: Any) -> Environ:
 def test_environ() -> None:
     """All that PEP 3333 asks for, and of the right types."""
     environ = environ_of(
-        b"POST /caf%C3%A9/a%2Fb;c?x=%41&y HTTP/1.1\r\nHost: shop:80\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n"
-        b"Accept: a\r\nX-Twice: 1\r\nACCEPT: b\r\nx-twice: 2\r\nCookie: a=1\r\nCookie: b=2\r\nProxy: evil\r\nX_Under: 1\r\n"
-        b"X-Latin: \xe9\r\n\r\nhi"
+        b"POST /caf%C3%A9/a%2Fb;c?x=%41&y HTTP/1.1\r\nHost: shop:80\r\nContent-Type: text/plain\r\n"
+        b"Content-Length: 2\r\nAccept: a\r\nX-Twice: 1\r\nACCEPT: b\r\nx-twice: 2\r\nCookie: a=1\r\n"
+        b"Cookie: b=2\r\nProxy: evil\r\nX_Under: 1\r\nX-Latin: \xe9\r\n\r\nhi"
     )
     expected = {
         "REQUEST_METHOD": "POST",
@@ -96,7 +96,11 @@ def test_environs_are_their_own() -> None:
 def test_an_absolute_target_counts_for_more_than_host() -> None:
     """RFC 9112, 3.2.2."""
     environ = environ_of(b"GET http://other.org:81/a?b HTTP/1.1\r\nHost: example.org\r\n\r\n")
-    assert (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"]) == ("other.org:81", "/a", "b")
+    assert (environ["HTTP_HOST"], environ["PATH_INFO"], environ["QUERY_STRING"]) == (
+        "other.org:81",
+        "/a",
+        "b",
+    )
 
 
 def test_the_server_as_a_whole() -> None:
@@ -121,7 +125,7 @@ def test_percent_signs_that_say_nothing_stay() -> None:
 
 def checked(application: Application) -> Application:
     """Have wsgiref check both sides."""
-    return validator(application)  # type: ignore[arg-type, return-value]
+    return validator(application)
 
 
 def everything(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
@@ -313,7 +317,12 @@ def test_the_reason_is_the_applications() -> None:
 
 def test_fields_go_as_they_are() -> None:
     """Several of a name in their order; those between client and server are the server's own."""
-    headers = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Latin", "\xe9"), ("Transfer-Encoding", "chunked")]
+    headers = [
+        ("Set-Cookie", "a=1"),
+        ("Set-Cookie", "b=2"),
+        ("X-Latin", "\xe9"),
+        ("Transfer-Encoding", "chunked"),
+    ]
     with Serving(watched(Watched(b"a"), "200 OK", *headers, ("Keep-Alive", "7"))) as server:
         found = server.get()
         assert found.all("set-cookie") == ["a=1", "b=2"]

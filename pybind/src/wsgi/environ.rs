@@ -281,7 +281,11 @@ fn set_header(
     // SAFETY: attached; a live key.
     let key_object = unsafe { Bound::from_borrowed_ptr(py, key) };
     let before = environ.0.get_item(&key_object)?;
-    let joined = format!("{}{separator}{}", before.extract::<String>()?, value.extract::<String>()?);
+    let joined = format!(
+        "{}{separator}{}",
+        before.extract::<String>()?,
+        value.extract::<String>()?
+    );
     environ.set(key, PyString::new(py, &joined).as_any())
 }
 

@@ -78,7 +78,10 @@ fn real(file: &Bound<'_, PyAny>) -> PyResult<Option<Real>> {
     let py = file.py();
     let class = file.get_type();
     let known = class.module()?.to_str()? == "_io"
-        && matches!(class.name()?.to_str()?, "BufferedReader" | "BufferedRandom" | "FileIO");
+        && matches!(
+            class.name()?.to_str()?,
+            "BufferedReader" | "BufferedRandom" | "FileIO"
+        );
     if !known {
         return Ok(None);
     }
@@ -164,7 +167,10 @@ fn send_blocks(py: Python<'_>, writer: &Writer, file: &Bound<'_, PyAny>) -> Resu
     loop {
         let block = read(file, BLOCK)?;
         let Ok(block) = block.cast::<PyBytes>() else {
-            let kind = block.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+            let kind = block
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".to_owned(), |name| name.to_string());
             return Err(Failure::Fault(Fault(format!(
                 "the file it gave reads {kind}, not bytes: open it in binary mode"
             ))));

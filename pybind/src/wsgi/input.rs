@@ -200,7 +200,9 @@ impl Input {
     /// Read the lines that are left: with `hint`, no more once they have so many bytes.
     #[pyo3(signature = (hint=None, /))]
     fn readlines<'py>(&self, py: Python<'py>, hint: Option<isize>) -> PyResult<Bound<'py, PyList>> {
-        let hint = hint.and_then(|hint| usize::try_from(hint).ok()).filter(|hint| *hint != 0);
+        let hint = hint
+            .and_then(|hint| usize::try_from(hint).ok())
+            .filter(|hint| *hint != 0);
         let lines = PyList::empty(py);
         let mut count = 0;
         loop {

@@ -48,7 +48,12 @@ fn serve(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
     let served = catch_unwind(AssertUnwindSafe(|| answer(py, wsgi, exchange)));
     if served.is_err() {
         // The hook has written its message, and dropping the exchange has answered.
-        report(py, wsgi, "?", PyString::new(py, "a panic in roving: stderr has the message").as_any());
+        report(
+            py,
+            wsgi,
+            "?",
+            PyString::new(py, "a panic in roving: stderr has the message").as_any(),
+        );
     }
 }
 
@@ -131,7 +136,9 @@ fn report(py: Python<'_>, wsgi: &Wsgi, what: &str, why: &Bound<'_, PyAny>) {
 
 /// Has this fiber cancelled when the client goes.
 fn cancel_when_gone(writer: &Bound<'_, Writer>) {
-    let Some(object) = shim::current_object() else { return };
+    let Some(object) = shim::current_object() else {
+        return;
+    };
     // SAFETY: attached; the running fiber's object is live.
     let held = unsafe { Held::from_borrowed(object) };
     writer.get().on_gone(move || {

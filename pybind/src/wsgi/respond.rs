@@ -73,7 +73,10 @@ fn send(py: Python<'_>, writer: &Writer, body: &Bound<'_, PyAny>) -> Result<Wrot
     let iterator = body.try_iter().map_err(|error| {
         if error.is_instance_of::<pyo3::exceptions::PyTypeError>(py) {
             drop(native::exception(py, error));
-            let kind = body.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+            let kind = body
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".to_owned(), |name| name.to_string());
             return Failure::Fault(Fault(format!(
                 "it must return an iterable of bytes, and returned {kind}"
             )));
@@ -82,8 +85,13 @@ fn send(py: Python<'_>, writer: &Writer, body: &Bound<'_, PyAny>) -> Result<Wrot
     })?;
     while let Some(chunk) = native::next(&iterator)? {
         let Ok(chunk) = chunk.cast::<PyBytes>() else {
-            let kind = chunk.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-            return Err(Failure::Fault(Fault(format!("its body must be of bytes, and has {kind}"))));
+            let kind = chunk
+                .get_type()
+                .name()
+                .map_or_else(|_| "?".to_owned(), |name| name.to_string());
+            return Err(Failure::Fault(Fault(format!(
+                "its body must be of bytes, and has {kind}"
+            ))));
         };
         if chunk.as_bytes().is_empty() {
             continue;

@@ -167,13 +167,17 @@ impl Server {
         if wait::place()? == wait::Place::Callback {
             return Err(PyRuntimeError::new_err("cannot wait for a server here"));
         }
-        wait::block(py, deadline, Why::Descriptor, Target::Outside, |until| {
-            match self.server.wait(until) {
+        wait::block(
+            py,
+            deadline,
+            Why::Descriptor,
+            Target::Outside,
+            |until| match self.server.wait(until) {
                 Ok(true) => Step::Done,
                 Ok(false) => Step::TimedOut,
                 Err(Cancelled) => Step::Interrupted,
-            }
-        })
+            },
+        )
     }
 
     /// How it does: connections, in_flight, queued, refused, accept_failed.

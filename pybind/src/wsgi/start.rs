@@ -61,8 +61,13 @@ pub(crate) fn prepare(status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> 
 }
 
 fn wrong_type(what: &str, wanted: &str, found: &Bound<'_, PyAny>) -> PyErr {
-    let kind = found.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-    PyTypeError::new_err(format!("{what} given to start_response must be {wanted}, not {kind}"))
+    let kind = found
+        .get_type()
+        .name()
+        .map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "{what} given to start_response must be {wanted}, not {kind}"
+    ))
 }
 
 fn parse_status(text: &str) -> PyResult<(StatusCode, Option<ReasonPhrase>)> {
@@ -78,7 +83,10 @@ fn parse_status(text: &str) -> PyResult<(StatusCode, Option<ReasonPhrase>)> {
     if code.len() != 3 || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
-    if !words.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
+    if !words
+        .bytes()
+        .all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+    {
         return Err(wrong());
     }
     let status = StatusCode::from_bytes(code.as_bytes()).map_err(|_| wrong())?;
@@ -109,7 +117,9 @@ fn add(prepared: &mut Prepared, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny
         .cast::<PyString>()
         .map_err(|_| wrong_type("a header's value", "a str", value))?;
     let name = HeaderName::from_bytes(name_text.as_bytes()).map_err(|_| {
-        PyValueError::new_err(format!("start_response was given {name_text:?} as a header's name"))
+        PyValueError::new_err(format!(
+            "start_response was given {name_text:?} as a header's name"
+        ))
     })?;
     let value = header_value(value_text).ok_or_else(|| {
         let shown = value_text.repr().map_or_else(|_| String::new(), |text| text.to_string());
@@ -202,7 +212,9 @@ unsafe extern "C" fn start_response(
         let mut all = [None, None, None];
         for (index, place) in all.iter_mut().enumerate().take(count as usize) {
             // SAFETY: there are `count` arguments.
-            let argument = unsafe { *args.add(index) };
+            let argument = unsafe { args.add(index) };
+            // SAFETY: one of them.
+            let argument = unsafe { *argument };
             // SAFETY: live during the call.
             *place = Some(unsafe { Bound::from_borrowed_ptr(py, argument) });
         }
@@ -215,13 +227,17 @@ unsafe extern "C" fn start_response(
                     )));
                 }
                 // SAFETY: behind the arguments there is one for each name.
-                let argument = unsafe { *args.add(count as usize + index) };
+                let argument = unsafe { args.add(count as usize + index) };
+                // SAFETY: one of them.
+                let argument = unsafe { *argument };
                 // SAFETY: live during the call.
                 all[2] = Some(unsafe { Bound::from_borrowed_ptr(py, argument) });
             }
         }
         let [Some(status), Some(headers), exc_info] = all else {
-            return Err(PyTypeError::new_err("start_response takes a status and a list of headers"));
+            return Err(PyTypeError::new_err(
+                "start_response takes a status and a list of headers",
+            ));
         };
         if count > 3 {
             return Err(PyTypeError::new_err(format!(
@@ -232,7 +248,12 @@ unsafe extern "C" fn start_response(
         let writer = unsafe { Bound::from_borrowed_ptr(py, writer) };
         // SAFETY: as above.
         let writer = unsafe { writer.cast_into_unchecked::<Writer>() };
-        begin(&writer, &status, &headers, exc_info.filter(|info| !info.is_none()))?;
+        begin(
+            &writer,
+            &status,
+            &headers,
+            exc_info.filter(|info| !info.is_none()),
+        )?;
         Ok(writer.into_ptr())
     }));
     match called {

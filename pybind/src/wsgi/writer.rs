@@ -136,13 +136,11 @@ impl Writer {
 
     pub(crate) fn set_head(&self, head: Prepared, again: bool) -> PyResult<()> {
         let mut state = self.state();
-        if state.head.is_some() || state.stage != Stage::Nothing {
-            if !again {
-                drop(state);
-                return Err(PyAssertionError::new_err(
-                    "start_response was called again, without exc_info",
-                ));
-            }
+        if !again && (state.head.is_some() || state.stage != Stage::Nothing) {
+            drop(state);
+            return Err(PyAssertionError::new_err(
+                "start_response was called again, without exc_info",
+            ));
         }
         let old = state.head.replace(head);
         drop(state);
@@ -266,7 +264,11 @@ impl Writer {
             }
             self.set_stage(Stage::Streaming(left.map(|left| left - allowed)));
         }
-        Ok(if allowed < length { Wrote::Excess } else { Wrote::Open })
+        Ok(if allowed < length {
+            Wrote::Excess
+        } else {
+            Wrote::Open
+        })
     }
 
     /// The application is done.
@@ -288,7 +290,9 @@ impl Writer {
                     return Ok(());
                 }
                 if let Some(length) = head.length.filter(|length| *length != 0) {
-                    return fault(format!("Content-Length says {length} bytes, and there is no body"));
+                    return fault(format!(
+                        "Content-Length says {length} bytes, and there is no body"
+                    ));
                 }
                 let head = finished(head, None);
                 self.send(&mut taken, head, Bytes::new());
@@ -296,7 +300,9 @@ impl Writer {
             }
             Stage::Streaming(Some(left)) if left != 0 => {
                 taken.get().abort();
-                fault(format!("the body is {left} bytes shorter than its Content-Length"))
+                fault(format!(
+                    "the body is {left} bytes shorter than its Content-Length"
+                ))
             }
             Stage::Streaming(_) => {
                 taken.get().finish();
@@ -372,26 +378,32 @@ fn is_bodyless(head: &Prepared, head_only: bool) -> bool {
 fn finished(prepared: Prepared, length: Option<u64>) -> Head {
     let mut head = prepared.head;
     if let Some(length) = length {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        head.headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if prepared.close {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     head
 }
 
 fn wait_for_room(py: Python<'_>, responder: &Responder) -> PyResult<Written> {
     let mut written = Written::Gone;
-    wait::block(py, None, Why::Descriptor, Target::Outside, |until| {
-        match responder.wait_for_room(until) {
+    wait::block(
+        py,
+        None,
+        Why::Descriptor,
+        Target::Outside,
+        |until| match responder.wait_for_room(until) {
             Ok(Written::TimedOut) => Step::TimedOut,
             Ok(other) => {
                 written = other;
                 Step::Done
             }
             Err(Cancelled) => Step::Interrupted,
-        }
-    })?;
+        },
+    )?;
     Ok(written)
 }
 

@@ -1,5 +1,6 @@
 """Listening: what the option `bind` says, and the sockets it stands for."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -23,11 +24,9 @@ class Listening:
     def unlink(self) -> None:
         """Remove the file of a Unix socket made here."""
         if self.path is not None:
-            try:
+            # Somebody else may have.
+            with contextlib.suppress(OSError):
                 os.unlink(self.path)
-            except OSError:
-                # Somebody else has, or may not: there is nothing left to do.
-                pass
 
 
 def parse(text: str) -> tuple[str, str | tuple[str, int] | int]:

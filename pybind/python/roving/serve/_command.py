@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from roving.serve._options import OPTIONS, Option
@@ -11,9 +12,9 @@ __all__ = ["parse", "parser"]
 _DESCRIPTION = """\
 Serve a WSGI application (Flask, Django...) over HTTP, in one process, on all cores.
 
-Each request runs in a fiber. The standard library is patched (roving.patch) before the application is imported, so that
-what blocks lets other requests run. SIGTERM and SIGINT stop: no more connections are accepted, and requests that are
-there are finished; a second SIGINT leaves at once.
+Each request runs in a fiber. The standard library is patched (roving.patch) before the application is
+imported, so that what blocks lets other requests run. SIGTERM and SIGINT stop: no more connections are
+accepted, and requests that are there are finished; a second SIGINT leaves at once.
 """
 
 _EXAMPLES = """\
@@ -29,7 +30,7 @@ _ELSEWHERE = {
     "--threads": "there are fibers, as many as there are requests: see --limit-concurrency",
     "--worker-class": "there is one kind of worker",
     "--worker-connections": "see --limit-concurrency",
-    "--timeout": "requests may take as long as they want: see --timeout-header, --timeout-body and --timeout-write",
+    "--timeout": "requests take what they take: see --timeout-header, --timeout-body, --timeout-write",
     "--max-requests": "workers are not recycled",
     "--reload": "it does not reload yet",
     "--ssl-certfile": "it does not speak TLS yet",
@@ -86,7 +87,7 @@ def _seconds(text: str) -> float:
     return time
 
 
-_KINDS = {"count": _count, "size": _size, "seconds": _seconds, "text": str}
+_KINDS: dict[str, Callable[[str], Any]] = {"count": _count, "size": _size, "seconds": _seconds, "text": str}
 _METAVARS = {"count": "N", "size": "BYTES", "seconds": "SECONDS", "text": "TEXT"}
 
 
@@ -114,7 +115,8 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument(
-        "application", metavar="MODULE:APPLICATION",
+        "application",
+        metavar="MODULE:APPLICATION",
         help="a module, and an attribute of it; without one, `application` or `app`",
     )
     made.add_argument("--factory", action="store_true", help="call it, to get the application")
@@ -123,7 +125,10 @@ def parser() -> argparse.ArgumentParser:
     )
     where = made.add_argument_group("where")
     where.add_argument(
-        "-b", "--bind", action="append", metavar="PLACE",
+        "-b",
+        "--bind",
+        action="append",
+        metavar="PLACE",
         help="HOST:PORT, unix:PATH or fd://NUMBER; may be repeated (127.0.0.1:8000)",
     )
     where.add_argument("--host", metavar="HOST", help="with --port, as --bind HOST:PORT")
@@ -135,23 +140,38 @@ def parser() -> argparse.ArgumentParser:
     )
     how = made.add_argument_group("how")
     how.add_argument(
-        "-w", "--workers", type=_workers, metavar="N", help="threads that run requests (the processors there are)"
+        "-w",
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="threads that run fibers (the processors there are)",
     )
     how.add_argument(
-        "--preempt", type=_seconds, default=10.0, metavar="MS",
+        "--preempt",
+        type=_seconds,
+        default=10.0,
+        metavar="MS",
         help="let others run when a request has calculated for so many milliseconds; 0: never (10)",
     )
     how.add_argument(
-        "--require-free-threading", action="store_true", default=None,
+        "--require-free-threading",
+        action="store_true",
+        default=None,
         help="refuse to run with a GIL, and imports that would switch it on",
     )
     how.add_argument(
-        "--graceful-timeout", "--timeout-graceful-shutdown", type=_seconds, default=30.0, metavar="SECONDS",
+        "--graceful-timeout",
+        "--timeout-graceful-shutdown",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
         help="for what is in flight to be finished when the server stops (30)",
     )
     log = made.add_argument_group("log")
     log.add_argument(
-        "--log-level", default="info", choices=["debug", "info", "warning", "error", "critical"],
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error", "critical"],
         help="what is logged, on stderr (info)",
     )
     requests = made.add_argument_group("requests")

@@ -49,19 +49,19 @@ class ServerHandle:
         return self._server.stats()
 
     def stop(self) -> None:
-        """Accept no more connections, and close those there are after the requests they are at. Returns at once."""
+        """Accept no more connections; close those there are after the requests they are at. At once."""
         for listening in self._listening:
             listening.unlink()
         self._server.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait, for `timeout` seconds at most, until it has stopped and all is finished; return whether it has."""
+        """Wait until it has stopped and all is finished; return whether it has in `timeout` seconds."""
         return self._server.wait(timeout)
 
     def close(self, timeout: float | None = 5.0) -> bool:
-        """Stop, finish what is in flight within `timeout` seconds, break off the rest; return whether all was finished.
+        """Stop, finish what is in flight within `timeout` seconds, and break off the rest.
 
-        Fibers of requests that are broken off are cancelled.
+        Returns whether all was finished. Fibers of requests that are broken off are cancelled.
         """
         self.stop()
         if self._server.wait(timeout):

@@ -16,8 +16,8 @@ class CannotLoad(Exception):
 def load(target: str, *, folder: str = "", factory: bool = False) -> Any:
     """Import an application: `module:attribute`, or a module that has one called `application` or `app`.
 
-    With `factory` it is called, and gives the application. Raises CannotLoad when the module, or the attribute, is not there,
-    or is no callable; what the module, or the factory, raises is raised as it is.
+    With `factory` it is called, and gives the application. Raises CannotLoad when the module, or the
+    attribute, is not there, or is no callable; what the module, or the factory, raises is raised as it is.
 
     >>> load("shop.wsgi:application")
     <function application>

@@ -8,7 +8,7 @@ logger = logging.getLogger("roving.serve")
 
 
 def report(request: str, why: BaseException | str) -> None:
-    """Log that a request failed: with the traceback of what it raised, or with what is wrong with its response."""
+    """Log that a request failed: the traceback of what it raised, or what is wrong with its response."""
     if isinstance(why, str):
         logger.error("%s: the application's response is wrong: %s", request, why)
     else:

@@ -1,4 +1,4 @@
-"""The options of a server that concern requests: their names, in `roving.serve` and on the command line, and defaults."""
+"""The options of a server that concern requests: names, kinds and defaults."""
 
 import difflib
 from dataclasses import dataclass
@@ -29,32 +29,58 @@ class Option:
 
 OPTIONS = [
     Option(
-        "limit_concurrency", "in_flight", "count", "64 a worker",
-        "requests that are with the application at once; connections are not counted", least=1,
+        "limit_concurrency",
+        "in_flight",
+        "count",
+        "64 a worker",
+        "requests that are with the application at once; connections are not counted",
+        least=1,
     ),
     Option("limit_queue", "queue", "count", "1024", "requests that may wait for that; others get 503"),
     Option("limit_request_line", "max_target", "size", "8190", "bytes of a request's target", least=1),
     Option("limit_request_fields", "max_headers", "count", "100", "header fields of a request", least=1),
     Option(
-        "limit_request_head", "max_head", "size", "64K", "bytes of a request's head", least=1024,
+        "limit_request_head",
+        "max_head",
+        "size",
+        "64K",
+        "bytes of a request's head",
+        least=1024,
     ),
     Option("limit_request_body", "max_body", "size", "none", "bytes of a request's body"),
     Option(
-        "timeout_header", "header_timeout", "seconds", "15",
+        "timeout_header",
+        "header_timeout",
+        "seconds",
+        "15",
         "for a request's head to come in, from its first byte on",
     ),
     Option(
-        "keep_alive", "keep_alive", "seconds", "5", "for the next request to come",
+        "keep_alive",
+        "keep_alive",
+        "seconds",
+        "5",
+        "for the next request to come",
         ("timeout_keep_alive",),
     ),
     Option(
-        "timeout_body", "body_grace", "seconds", "30",
+        "timeout_body",
+        "body_grace",
+        "seconds",
+        "30",
         "that may be spent waiting for a body, before --min-body-rate counts",
     ),
-    Option("min_body_rate", "min_body_rate", "count", "240", "bytes a second that a body must bring; 0: none"),
-    Option("timeout_write", "write_timeout", "seconds", "60", "for a client to take something of its response"),
     Option(
-        "cancel_on_disconnect", "cancel_on_disconnect", "switch", "off",
+        "min_body_rate", "min_body_rate", "count", "240", "bytes a second that a body must bring; 0: none"
+    ),
+    Option(
+        "timeout_write", "write_timeout", "seconds", "60", "for a client to take something of its response"
+    ),
+    Option(
+        "cancel_on_disconnect",
+        "cancel_on_disconnect",
+        "switch",
+        "off",
         "cancel the fiber of a request whose client has gone",
     ),
     Option("root_path", "root_path", "text", "none", "where the application is mounted: its SCRIPT_NAME"),
@@ -69,7 +95,8 @@ _BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option
 def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Check options given by name: the backlog, and what the extension module takes.
 
-    Raises TypeError for names that there are not and values of wrong types, ValueError for values that make no sense.
+    Raises TypeError for names that there are not and values of wrong types, ValueError for values that make
+    no sense.
     """
     backlog = _BACKLOG
     native: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """The command `roving serve`: its life, from its options to its exit status."""
 
+import contextlib
 import logging
 import os
 import resource
@@ -66,11 +67,9 @@ def _raise_descriptor_limit() -> None:
     """Allow as many connections as the system does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        try:
+        # If not, what is allowed so far is what there is.
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            # What is allowed so far is what there is.
-            pass
 
 
 def _report_import(target: str, error: Exception) -> None:
@@ -100,11 +99,9 @@ class _Signals:
         if self._stops and number == signal.SIGINT:
             os._exit(130)
         self._stops = True
-        try:
+        # Full, it is full of what says the same.
+        with contextlib.suppress(BlockingIOError):
             os.write(self._writes, b"x")
-        except BlockingIOError:
-            # It is full of what says the same.
-            pass
 
     def wait(self) -> None:
         """Wait for the first one."""
