@@ -1,6 +1,8 @@
 """Applications that are wrong: the client is told, the log names the fault, and the server goes on."""
 
 import contextlib
+import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -287,3 +289,30 @@ def test_a_port_in_use() -> None:
         pytest.raises(OSError, match=r"cannot listen on 127.0.0.1:\d+: Address already in use"),
     ):
         roving.serve(plain(), bind=f"127.0.0.1:{server.handle.port}")
+
+
+def test_the_access_log() -> None:
+    """A line for each request, which nothing that a client sends can forge."""
+
+    def application(environ: Environ, start_response: StartResponse) -> Any:
+        if environ["PATH_INFO"] == "/raise":
+            raise KeyError("x")
+        start_response("201 Created", TEXT)
+        return iter([b"abc", b"de"]) if environ["PATH_INFO"] == "/stream" else [b"abc"]
+
+    with Serving(application, access_log=True) as server, contextlib.closing(server.client()) as client:
+        logging.getLogger("roving.serve").setLevel("INFO")
+        client.get("/?q", "User-Agent: me", "Referer: http://there/")
+        client.get("/stream", 'User-Agent: a"b\\c\xe9')
+        client.get("/raise")
+        client.get(method="HEAD")
+        lines = [line for line in server.logged(5) if not line.startswith("GET")]
+        logging.getLogger("roving.serve").setLevel("NOTSET")
+    shape = re.compile(r'127\.0\.0\.1 - - \[\S+ [+-]\d{4}\] "(.*)" (\d+) (\d+) "(.*?)" "(.*)" \d+\.\d{6}')
+    found = [match.groups() for line in lines if (match := shape.fullmatch(line))]
+    assert found == [
+        ("GET /?q HTTP/1.1", "201", "3", "http://there/", "me"),
+        ("GET /stream HTTP/1.1", "201", "5", "-", r"a\"b\\c\xe9"),
+        ("GET /raise HTTP/1.1", "500", "22", "-", "-"),
+        ("HEAD / HTTP/1.1", "201", "0", "-", "-"),
+    ]

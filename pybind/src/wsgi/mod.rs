@@ -8,12 +8,14 @@
 //! | `start_response`, and what is written | `writer.rs`, `start.rs` |
 //! | what an application gave back: its items, their end, `close` | `respond.rs` |
 //! | `wsgi.input` | `input.rs` |
+//! | what the access log is told | `access.rs` |
 //! | `wsgi.file_wrapper` | `file.rs` |
 //!
 //! In the poll of a connection nothing of Python's is called: the fiber makes all objects. Locks are held for a few
 //! instructions, with neither a call into Python nor a wait under them; who waits takes what it waits with out of its place,
 //! and puts it back.
 
+mod access;
 mod environ;
 mod file;
 mod input;

@@ -1,5 +1,6 @@
 //! The fiber of a request.
 
+use super::access::Entry;
 use super::environ::{self, Common};
 use super::input::Input;
 use super::names::Names;
@@ -24,6 +25,8 @@ pub(crate) struct Wsgi {
     pub(crate) common: Common,
     /// Is told of requests that failed: with the request's first line, and an exception or a text.
     pub(crate) report: Held,
+    /// Is told of all requests: see `access`.
+    pub(crate) access: Option<Held>,
     /// Whether fibers are cancelled whose clients have gone.
     pub(crate) cancel: bool,
 }
@@ -72,6 +75,7 @@ fn answer(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
         let start_response = start::callable(&writer)?;
         Ok((writer, input, environ, start_response))
     });
+    let entry = wsgi.access.is_some().then(|| Entry::new(&request, &endpoint));
     // It holds parts of what the connection read, which it reads into again once nobody does.
     drop((request, endpoint));
     let (writer, input, environ, start_response) = match made {
@@ -95,6 +99,11 @@ fn answer(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
     };
     if let Err(failure) = answered {
         failed(py, wsgi, &writer, &environ, failure);
+    }
+    if let Some(entry) = entry
+        && let Err(error) = entry.log(py, wsgi, writer.get())
+    {
+        unraisable(py, error);
     }
     writer.get().close();
     input.get().close();
@@ -126,12 +135,17 @@ fn report(py: Python<'_>, wsgi: &Wsgi, what: &str, why: &Bound<'_, PyAny>) {
     let what = PyString::new(py, what);
     let reported = native::invoke(wsgi.report.bind(py), [what.as_any(), why]);
     if let Err(error) = reported {
-        let error: Bound<'_, PyBaseException> = native::exception(py, error);
-        // SAFETY: attached; an exception.
-        unsafe { ffi::PyErr_SetRaisedException(error.into_ptr()) };
-        // SAFETY: attached, with an exception set.
-        unsafe { ffi::PyErr_WriteUnraisable(std::ptr::null_mut()) };
+        unraisable(py, error);
     }
+}
+
+/// Shows an exception that nobody is there to have.
+fn unraisable(py: Python<'_>, error: PyErr) {
+    let error: Bound<'_, PyBaseException> = native::exception(py, error);
+    // SAFETY: attached; an exception.
+    unsafe { ffi::PyErr_SetRaisedException(error.into_ptr()) };
+    // SAFETY: attached, with an exception set.
+    unsafe { ffi::PyErr_WriteUnraisable(std::ptr::null_mut()) };
 }
 
 /// Has this fiber cancelled when the client goes.

@@ -107,11 +107,12 @@ impl Server {
             in_flight: 64 * handle.metrics().workers.len(),
             ..Config::default()
         };
-        let (mut root_path, mut cancel) = (String::new(), false);
+        let (mut root_path, mut cancel, mut access) = (String::new(), false, None);
         for (name, value) in options.iter() {
             let name: String = name.extract()?;
             match name.as_str() {
                 "root_path" => root_path = value.extract()?,
+                "access" => access = Some(Held::new(value.unbind())),
                 "cancel_on_disconnect" => cancel = value.extract()?,
                 _ if set(&mut config, &name, &value)? => {}
                 _ => return Err(PyTypeError::new_err(format!("a server has no option {name}"))),
@@ -128,6 +129,7 @@ impl Server {
                 errors: errors.clone().unbind(),
             },
             report: Held::new(report.clone().unbind()),
+            access,
             cancel,
         };
         let server = roving_http::Server::start(handle, listeners, config, Spawner(Arc::new(wsgi)));

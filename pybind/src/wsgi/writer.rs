@@ -30,6 +30,8 @@ struct State {
     stage: Stage,
     /// The client asked for the head alone.
     head_only: bool,
+    /// What has been sent: a status, or 0, and so many bytes of a body.
+    sent: (u16, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,7 @@ impl Writer {
                 head: None,
                 stage: Stage::Nothing,
                 head_only,
+                sent: (0, 0),
             }),
         }
     }
@@ -173,9 +176,18 @@ impl Writer {
         self.state().stage = stage;
     }
 
+    /// What has been sent: a status, or 0, and so many bytes of a body.
+    pub(crate) fn sent(&self) -> (u16, u64) {
+        self.state().sent
+    }
+
     /// Sends all there is in one step.
     fn send(&self, taken: &mut Taken<'_>, head: Head, body: Bytes) -> Wrote {
-        self.set_stage(Stage::Whole);
+        {
+            let mut state = self.state();
+            state.stage = Stage::Whole;
+            state.sent = (head.status.as_u16(), body.len() as u64);
+        }
         match taken.get().send(head, body) {
             Ok(()) => Wrote::Open,
             Err(_) => Wrote::ClientGone,
@@ -246,6 +258,7 @@ impl Writer {
                 }
                 let head = finished(head, None);
                 self.set_stage(Stage::Streaming(declared));
+                self.state().sent.0 = head.status.as_u16();
                 if taken.get().start(head, declared).is_err() {
                     return Ok(Wrote::ClientGone);
                 }
@@ -262,7 +275,9 @@ impl Writer {
             if taken.get().write(body).is_err() {
                 return Ok(Wrote::ClientGone);
             }
-            self.set_stage(Stage::Streaming(left.map(|left| left - allowed)));
+            let mut state = self.state();
+            state.stage = Stage::Streaming(left.map(|left| left - allowed));
+            state.sent.1 += allowed;
         }
         Ok(if allowed < length {
             Wrote::Excess

@@ -174,6 +174,12 @@ def parser() -> argparse.ArgumentParser:
         choices=["debug", "info", "warning", "error", "critical"],
         help="what is logged, on stderr (info)",
     )
+    log.add_argument(
+        "--access-log",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="log every request, by the logger roving.serve.access (off)",
+    )
     requests = made.add_argument_group("requests")
     for option in OPTIONS:
         _add(requests, option)
@@ -196,4 +202,5 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     options.bind = bind or ["127.0.0.1:8000"]
     given = {option.name: getattr(options, option.name) for option in OPTIONS}
     given["backlog"] = options.backlog
+    given["access_log"] = options.access_log
     return made, options, {name: value for name, value in given.items() if value is not None}

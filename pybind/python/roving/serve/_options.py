@@ -4,6 +4,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from roving.serve._log import access
+
 __all__ = ["OPTIONS", "Option", "settings"]
 
 
@@ -101,12 +103,18 @@ def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     backlog = _BACKLOG
     native: dict[str, Any] = {}
     for name, value in options.items():
+        if name == "access_log":
+            if not isinstance(value, bool):
+                raise TypeError(f"access_log must be True or False, not {type(value).__name__}")
+            if value:
+                native["access"] = access
+            continue
         if name == "backlog":
             backlog = _number(name, value, 1)
             continue
         option = _BY_NAME.get(name)
         if option is None:
-            close = difflib.get_close_matches(name, [*_BY_NAME, "backlog", "bind"], n=1)
+            close = difflib.get_close_matches(name, [*_BY_NAME, "access_log", "backlog", "bind"], n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise TypeError(f"roving.serve has no option {name}{hint}")
         if value is not None:
