@@ -2,7 +2,7 @@
 
 use super::chunks::Chunks;
 use super::fault::{Fault, Refused};
-use super::head::{Head, Heads, Http2, Scan};
+use super::head::{Head, Heads, Scan};
 use super::limits::Limits;
 
 /// The versions that are let in.
@@ -139,11 +139,8 @@ impl Checker {
             State::Ended => Ok(Step::Ended),
             State::Http2 => Ok(Step::Http2),
             State::Head(heads) => {
-                let http2 = match (self.requests, self.http2) {
-                    (0, true) => Http2::Passed,
-                    (0, false) => Http2::Refused,
-                    _ => Http2::Late,
-                };
+                // After a request it is no preface any more.
+                let http2 = self.http2 && self.requests == 0;
                 match heads.scan(bytes, &self.limits, http2) {
                     Ok(Scan::More) => Ok(Step::More),
                     Ok(Scan::Head(head)) => {
@@ -194,6 +191,14 @@ impl Checker {
             (Phase::Head, None) => Err(self.refuse(Fault::HeadCut, 0)),
             (Phase::Body, None) => Err(self.refuse(Fault::BodyCut, 0)),
             _ => Ok(()),
+        }
+    }
+
+    /// The head of which `bytes` have come takes too long. Says so, where one has begun.
+    pub fn time_out(&mut self, bytes: &[u8]) -> Option<Refused> {
+        match self.phase(bytes) {
+            Phase::Head => Some(self.refuse(Fault::HeadTime, 0)),
+            _ => None,
         }
     }
 

@@ -101,6 +101,7 @@ faults! {
     TrailerCount: REQUEST_HEADER_FIELDS_TOO_LARGE, "RFC 6585, 5", "too many fields in the trailers";
     TrailerBytes: REQUEST_HEADER_FIELDS_TOO_LARGE, "RFC 6585, 5", "the trailers are too long";
     HeadCut: BAD_REQUEST, "RFC 9112, 8", "the connection ended within a head";
+    HeadTime: REQUEST_TIMEOUT, "RFC 9110, 15.5.9", "the head takes too long";
     BodyCut: BAD_REQUEST, "RFC 9112, 8", "the connection ended within a body";
 }
 

@@ -67,15 +67,15 @@ impl Heads {
         self.request.is_some() || !matches!(held.get(self.line..), None | Some([] | [b'\r']))
     }
 
-    /// Looks at the lines that are there. `bytes` begin where the head does, in every call.
-    pub(super) fn scan(&mut self, bytes: &[u8], limits: &Limits, http2: Http2) -> Result<Scan, Fault> {
+    /// Looks at the lines that are there. `bytes` begin where the head does, in every call. HTTP/2's preface may pass, or not.
+    pub(super) fn scan(&mut self, bytes: &[u8], limits: &Limits, http2: bool) -> Result<Scan, Fault> {
         loop {
-            if self.request.is_none() && http2 != Http2::Late && bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
+            if self.request.is_none() && bytes.starts_with(b"PRI * HTTP/2.0\r\n") {
                 return match http2 {
-                    Http2::Passed if bytes.starts_with(PREFACE) => Ok(Scan::Http2),
-                    Http2::Passed if PREFACE.starts_with(bytes) => Ok(Scan::More),
-                    Http2::Passed => Err(Fault::Http2Preface),
-                    _ => Err(Fault::Http2),
+                    true if bytes.starts_with(PREFACE) => Ok(Scan::Http2),
+                    true if PREFACE.starts_with(bytes) => Ok(Scan::More),
+                    true => Err(Fault::Http2Preface),
+                    false => Err(Fault::Http2),
                 };
             }
             let feed = bytes
@@ -155,17 +155,6 @@ impl Heads {
         }
         Ok(())
     }
-}
-
-/// What becomes of HTTP/2's preface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Http2 {
-    /// It may pass.
-    Passed,
-    /// It is refused by its name.
-    Refused,
-    /// It comes too late to be one: the connection has carried a request.
-    Late,
 }
 
 /// `line` begins at `offset` of the head.

@@ -151,6 +151,17 @@ impl<I: Read + Write + Unpin> Strict<I> {
         &self.io
     }
 
+    /// Answers 408 in [`close`](Strict::close) where a head has begun, after hyper has given up waiting for it.
+    pub fn time_out(&mut self) {
+        if let Some(refused) = self.checker.time_out(&self.held) {
+            self.of_head = asks_for_head(&self.held);
+            self.refuse(refused);
+            // hyper waited for a head: its responses are written.
+            self.reading = Reading::Over;
+            self.look(&[]);
+        }
+    }
+
     /// Ends the connection as hyper's shutdown of it does, or goes on where that stopped: the answer to a refused head, the end
     /// of our side, and the linger.
     ///
@@ -260,9 +271,6 @@ impl<I: Read + Write + Unpin> Strict<I> {
             let mut held = std::mem::take(&mut self.held);
             held.extend_from_slice(bytes);
             self.checked = self.check(&held);
-            if self.reading != Reading::Open {
-                held.truncate(self.checked);
-            }
             self.held = held;
         }
         Poll::Ready(Ok(()))
@@ -277,7 +285,7 @@ fn asks_for_head(request: &[u8]) -> bool {
 /// Drives a connection of hyper's to its end, and ends its stream.
 ///
 /// Who needs the connection meanwhile, to shut it down gracefully, polls it to its end himself, and then calls
-/// [`Strict::close`] on the `io` of its [`into_parts`](http1::Connection::into_parts).
+/// [`Strict::close`], after [`Strict::time_out`] where that is hyper's error, on the `io` of its [`into_parts`](http1::Connection::into_parts).
 ///
 /// # Errors
 /// hyper's. How the stream ends makes no difference to anybody by then.
@@ -290,8 +298,12 @@ where
     <S::ResBody as Body>::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let done = (&mut connection).await;
-    // Without an answer to wait for, the client may as well be gone.
-    let _ = connection.into_parts().io.close().await;
+    let mut stream = connection.into_parts().io;
+    if done.as_ref().is_err_and(hyper::Error::is_timeout) {
+        stream.time_out();
+    }
+    // The client may be gone.
+    let _ = stream.close().await;
     done
 }
 

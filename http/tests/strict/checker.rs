@@ -54,10 +54,7 @@ fn the_preface_of_http2_passes_where_it_may() {
 
     let late = [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", PREFACE].concat();
     let outcome = in_any_parts("late", &checker().allow_http2(true), &late);
-    assert_eq!(
-        outcome.refused.map(|refused| refused.fault),
-        Some(Fault::VersionUnknown)
-    );
+    assert_eq!(outcome.refused.map(|refused| refused.fault), Some(Fault::Http2));
 }
 
 #[test]

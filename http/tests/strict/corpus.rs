@@ -83,6 +83,7 @@ fn every_fault_has_a_case() {
         Fault::TrailerCount,
         Fault::TrailerBytes,
         Fault::HeadCut,
+        Fault::HeadTime,
         Fault::BodyCut,
     ];
     let missing: Vec<_> = Fault::ALL
@@ -119,8 +120,6 @@ fn pipelines_are_read_one_by_one() {
         bytes.extend_from_slice(&valid[0].raw);
         let outcome = whole(&bytes);
         let (fault, heads) = match bad.expect {
-            // Behind another request it is an unknown version, and no preface.
-            Expect::Head(_, Fault::Http2) => (Fault::VersionUnknown, 0),
             Expect::Head(_, fault) => (fault, 0),
             Expect::Body(_, fault) => (fault, 1),
             Expect::Passes(_) => panic!("{name} is no refusal"),

@@ -298,6 +298,31 @@ fn clients_that_leave_are_noticed() {
     }
 }
 
+/// Behind hyper's timeout for heads: one that has begun is answered, a connection that is only kept is closed.
+#[test]
+fn heads_that_take_too_long_are_told() {
+    for (begun, expected) in [(&b"GET /slow HT"[..], Some(Fault::HeadTime)), (b"\r\n", None)] {
+        let clock = Clock::default();
+        let wire = Wire::with([GOOD, begun]);
+        let strict = Strict::new(wire.clone(), Arc::new(no_linger()));
+        let watch = strict.watch();
+        let service =
+            service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new(String::new())));
+        let connection = http1::Builder::new()
+            .timer(clock.clone())
+            .header_read_timeout(Duration::from_secs(1))
+            .serve_connection(strict, service);
+        let mut driven = Driven::new(drive(connection));
+        assert!(driven.run().is_none());
+        clock.strike();
+        assert!(driven.run().unwrap().unwrap_err().is_timeout());
+        assert_eq!(watch.refused().map(|refused| refused.fault), expected);
+        let answers = [&[200][..], expected.map_or(&[][..], |_| &[408])].concat();
+        assert_eq!(statuses(&wire.written()), answers);
+        assert!(wire.is_shut());
+    }
+}
+
 #[test]
 fn an_upgrade_that_is_ignored_changes_nothing() {
     let wire = Wire::with([
