@@ -19,7 +19,10 @@ fn main() -> std::io::Result<()> {
         std::fs::write(folder.join(format!("{index:04}")), &case.raw)?;
         // And one behind another.
         let next = &cases[(index * 7 + 1) % cases.len()];
-        std::fs::write(folder.join(format!("{index:04}-two")), [&case.raw[..], &next.raw].concat())?;
+        std::fs::write(
+            folder.join(format!("{index:04}-two")),
+            [&case.raw[..], &next.raw].concat(),
+        )?;
     }
     Ok(())
 }

@@ -1,26 +1,12 @@
 //! Limits: what is just within passes, what is just over does not, in any parts.
 
+use crate::differential::tight;
 use crate::parts::in_any_parts;
 use roving_http::strict::{Checker, Fault, Limits};
 
-fn small() -> Limits {
-    Limits {
-        request_line: 64,
-        method: 8,
-        fields: 3,
-        field_bytes: 64,
-        empty_lines: 1,
-        body: 100,
-        chunk_line: 16,
-        chunk_extensions: 20,
-        trailer_fields: 2,
-        trailer_bytes: 32,
-    }
-}
-
 /// Asserts that `within` passes and `over` is refused, as whole requests.
 fn check(name: &str, within: &[u8], over: &[u8], fault: Fault) {
-    let checker = Checker::new(&small());
+    let checker = Checker::new(&tight());
     let outcome = in_any_parts(name, &checker, within);
     assert_eq!((outcome.refused, outcome.at_eof), (None, None), "{name}");
     let outcome = in_any_parts(name, &checker, over);
