@@ -1,5 +1,6 @@
 //! Limits and times of a server.
 
+use crate::strict::Limits;
 use http::HeaderValue;
 use std::time::Duration;
 
@@ -21,9 +22,9 @@ pub struct Config {
     pub max_body: Option<u64>,
     /// The longest target of a request line in bytes.
     pub max_target: usize,
-    /// How many header fields a request may have.
+    /// How many header fields a request may have; at most 1,000.
     pub max_headers: usize,
-    /// How many bytes the head of a request may have, request line included.
+    /// How many bytes all header fields of a request may have together; at most 256 KiB.
     pub max_head: usize,
     /// For how long a head may take, from its first byte to its last; also how long a new connection may say nothing.
     pub header_timeout: Duration,
@@ -41,6 +42,23 @@ pub struct Config {
     pub server: Option<HeaderValue>,
     /// Whether responses get a `Date`.
     pub date: bool,
+}
+
+/// What a request line has beside its target: the longest method, two spaces and the version.
+const AROUND_TARGET: usize = 32 + 2 + 8;
+
+impl Config {
+    /// As the checker takes them.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            request_line: self.max_target.saturating_add(AROUND_TARGET),
+            fields: self.max_headers,
+            field_bytes: self.max_head,
+            body: self.max_body.unwrap_or(u64::MAX),
+            ..Limits::default()
+        }
+        .clamped()
+    }
 }
 
 impl Default for Config {

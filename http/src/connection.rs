@@ -6,17 +6,14 @@ use crate::listener::{Endpoint, Stream};
 use crate::registry::{Course, Seat};
 use crate::server::Shared;
 use crate::service::Requests;
+use crate::strict::Strict;
 use hyper::server::conn::http1;
 use roving_runtime::Sleep;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
-
-/// For how long, and how many bytes, a client that was refused amid its body may go on sending before the connection is
-/// closed: closed at once, it would find a reset instead of the answer.
-const LINGER: (Duration, usize) = (Duration::from_secs(2), 4 << 20);
+use std::time::Instant;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: Endpoint, seat: Seat) {
@@ -27,19 +24,22 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
         shared.handle.clone(),
         shared.config.write_timeout,
     );
+    let stream = Strict::new(guard, shared.strict.clone());
+    let checked = stream.watch();
+    link.set_checked(checked.clone());
+    let endpoint = Arc::new(endpoint);
     let requests = Requests {
         shared: shared.clone(),
-        endpoint: Arc::new(endpoint),
+        endpoint: endpoint.clone(),
         link: link.clone(),
     };
-    let config = &shared.config;
-    let http = http1::Builder::new()
-        .max_headers(config.max_headers)
-        .max_header_size(config.max_head)
-        .max_buf_size(config.max_head.max(64 << 10))
-        .auto_date_header(config.date)
-        // Not `pipeline_flush`: with it hyper takes in a body without limit, whatever the client takes.
-        .serve_connection(guard, requests);
+    let mut builder = http1::Builder::new();
+    shared.strict.limits.configure(&mut builder);
+    let http = builder
+        .auto_date_header(shared.config.date)
+        // Not `pipeline_flush`: with it hyper takes in a body without limit, whatever the client takes, and flushes no
+        // response while bytes of the next request are there.
+        .serve_connection(stream, requests);
     let mut connection = Connection {
         http,
         watch: Watch::new(shared.clone(), link.clone()),
@@ -49,14 +49,25 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
     };
     let ended = poll_fn(|context| connection.poll(context)).await;
     let Connection { http, seat, .. } = connection;
-    let stream = http.into_parts().io.into_inner();
+    let mut stream = http.into_parts().io;
+    if ended == End::TooLate {
+        stream.time_out();
+    }
+    if let Some(refused) = checked.refused() {
+        shared.counts.malformed();
+        shared.application.refused(&endpoint, &refused);
+    }
     if ended != End::Cut {
-        stream.shutdown_write();
+        // Answers what was refused, and reads on for a while where the client may still be sending: closed at once it would
+        // find a reset instead of the answer.
+        let mut close = std::pin::pin!(stream.close());
+        poll_fn(|context| match shared.registry.course() {
+            Course::Cut => Poll::Ready(()),
+            // The client may be gone.
+            _ => close.as_mut().poll(context).map(|_| ()),
+        })
+        .await;
     }
-    if ended == End::Closed && link.is_unread() {
-        linger(&shared, &stream).await;
-    }
-    drop(stream);
     // Only now: who waits for the connections' end may end the runtime.
     drop(seat);
 }
@@ -65,14 +76,16 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
 enum End {
     /// The last response has been sent, or the client has closed, or was told off.
     Closed,
-    /// The client is gone, or let us wait for too long.
+    /// The client is gone, or takes nothing.
     Failed,
+    /// It let us wait for too long.
+    TooLate,
     /// The server is in a hurry.
     Cut,
 }
 
 struct Connection<S: Stream> {
-    http: http1::Connection<Guard<S>, Requests>,
+    http: http1::Connection<Strict<Guard<S>>, Requests>,
     watch: Watch,
     seat: Seat,
     entered: bool,
@@ -89,11 +102,6 @@ impl<S: Stream> Connection<S> {
             // First: what the client has sent already is still answered.
             match self.http.poll_without_shutdown(context) {
                 Poll::Ready(Ok(())) => return Poll::Ready(End::Closed),
-                // With bytes left over after an error it was told of: it may still be sending.
-                Poll::Ready(Err(error)) if error.is_parse() => {
-                    self.watch.link.set_unread();
-                    return Poll::Ready(End::Closed);
-                }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Failed),
                 Poll::Pending => {}
             }
@@ -107,7 +115,7 @@ impl<S: Stream> Connection<S> {
             }
         }
         ready!(self.watch.poll(context));
-        Poll::Ready(End::Failed)
+        Poll::Ready(End::TooLate)
     }
 }
 
@@ -161,24 +169,4 @@ impl Watch {
             }
         }
     }
-}
-
-/// Reads what the client still sends, for a while.
-async fn linger<S: Stream>(shared: &Shared, stream: &S) {
-    let handle = &shared.handle;
-    let mut sleep = handle.sleep_until(handle.now() + LINGER.0);
-    let mut left = LINGER.1;
-    let mut buf = vec![0; 16 << 10];
-    poll_fn(|context| {
-        loop {
-            if Pin::new(&mut sleep).poll(context).is_ready() || shared.registry.course() == Course::Cut {
-                return Poll::Ready(());
-            }
-            match ready!(stream.poll_discard(context, &mut buf)) {
-                Ok(count) if count != 0 && count < left => left -= count,
-                _ => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
 }

@@ -4,6 +4,7 @@ use crate::limit::Permit;
 use crate::listener::Endpoint;
 use crate::request_body::RequestBody;
 use crate::responder::Responder;
+use crate::strict::Refused;
 use std::sync::Arc;
 
 /// One request, and all it takes to answer it.
@@ -25,6 +26,11 @@ pub struct Exchange {
 pub trait Application: Send + Sync + 'static {
     /// Takes over an exchange. Called on a worker, in the poll of the connection: it must not block, so it spawns a fiber.
     fn call(&self, exchange: Exchange);
+
+    /// Is told of a client whose request was malformed, or over a limit, and has been answered. Called as `call` is.
+    fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
+        let _ = (endpoint, refused);
+    }
 }
 
 impl<F: Fn(Exchange) + Send + Sync + 'static> Application for F {

@@ -31,10 +31,6 @@ impl<S> Guard<S> {
         }
     }
 
-    pub(crate) fn into_inner(self) -> S {
-        self.stream
-    }
-
     /// A write has gone as `written` says: gives it on, or an error when writes have waited for too long.
     fn watch(
         &mut self,

@@ -19,6 +19,7 @@ mod response_body;
 mod server;
 mod service;
 mod slot;
+pub mod strict;
 mod wait;
 
 pub use config::Config;

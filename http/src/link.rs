@@ -1,5 +1,7 @@
 //! What a connection's future, its service and its stream tell one another. All three are polled by the same task.
 
+use crate::strict::Watch;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// What a connection is waited on for.
@@ -21,9 +23,9 @@ pub(crate) struct Link {
     phase: AtomicU8,
     /// Changes whenever the phase is set, be it to what it was.
     stamp: AtomicU32,
-    /// The client may still be sending something that nobody will read.
-    unread: AtomicBool,
     last: AtomicBool,
+    /// What the checker of the stream has found.
+    checked: OnceLock<Watch>,
 }
 
 impl Link {
@@ -31,7 +33,7 @@ impl Link {
         Self {
             phase: AtomicU8::new(Phase::Head as u8),
             stamp: AtomicU32::new(0),
-            unread: AtomicBool::new(false),
+            checked: OnceLock::new(),
             last: AtomicBool::new(false),
         }
     }
@@ -70,13 +72,8 @@ impl Link {
         self.set(Phase::Idle);
     }
 
-    /// Somebody gave up a body that had not come to its end.
-    pub(crate) fn set_unread(&self) {
-        self.unread.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_unread(&self) -> bool {
-        self.unread.load(Ordering::Relaxed)
+    pub(crate) fn set_checked(&self, watch: Watch) {
+        let _ = self.checked.set(watch);
     }
 
     /// Notes that no further request is wanted on this connection, for what has been answered with an error.
@@ -84,8 +81,9 @@ impl Link {
         self.last.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request was refused in a way that ends the connection.
+    /// Whether a request was refused in a way that ends the connection: hyper does not say so in the response itself.
     pub(crate) fn is_last(&self) -> bool {
-        self.last.load(Ordering::Relaxed)
+        let refused = || self.checked.get().and_then(Watch::refused);
+        self.last.load(Ordering::Relaxed) || refused().is_some_and(|refused| refused.in_body)
     }
 }

@@ -41,33 +41,9 @@ impl Endpoint {
 }
 
 /// A stream of either kind.
-pub(crate) trait Stream: Read + Write + Unpin + Send + 'static {
-    /// Reads and forgets what the client still sends; ready with 0 once it sends no more.
-    fn poll_discard(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
-    /// Says that nothing more will be sent.
-    fn shutdown_write(&self);
-}
+pub(crate) trait Stream: Read + Write + Unpin + Send + 'static {}
 
-impl Stream for TcpStream {
-    fn poll_discard(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll_read(context, buf)
-    }
-
-    fn shutdown_write(&self) {
-        // The client may be gone: then there is nobody to be told.
-        let _ = self.shutdown(std::net::Shutdown::Write);
-    }
-}
-
-impl Stream for UnixStream {
-    fn poll_discard(&self, context: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.poll_read(context, buf)
-    }
-
-    fn shutdown_write(&self) {
-        let _ = self.shutdown(std::net::Shutdown::Write);
-    }
-}
+impl<S: Read + Write + Unpin + Send + 'static> Stream for S {}
 
 /// A connection that was accepted.
 pub(crate) enum Accepted {

@@ -1,7 +1,9 @@
 //! The body of a request, as the application reads it.
 
+use crate::strict::Refused;
 use crate::wait::wait;
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::body::{Body, Incoming};
 use roving_runtime::{Cancelled, Handle};
 use std::collections::VecDeque;
@@ -146,7 +148,13 @@ impl RequestBody {
                     // Trailers: nobody asks for them.
                     Err(_) => continue,
                 },
-                Some(Err(error)) => BodyError::Broken(cause(&error)),
+                Some(Err(error)) => match (Refused::find(&error), self.pace.most) {
+                    (Some(refused), Some(most)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                        BodyError::TooLarge(most)
+                    }
+                    (Some(refused), _) => BodyError::Broken(refused.to_string()),
+                    (None, _) => BodyError::Broken(cause(&error)),
+                },
             };
             self.failed = Some(error.clone());
             return Poll::Ready(Err(error));

@@ -6,16 +6,26 @@ use crate::exchange::Application;
 use crate::limit::Limit;
 use crate::listener::Listener;
 use crate::registry::{Course, Registry};
+use crate::strict::{self, Linger};
 use crate::wait::wait;
+use roving_runtime::hyper::HyperTimer;
 use roving_runtime::{Cancelled, Handle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// For how long, and how many bytes, a client may go on sending that was answered before all of it was read.
+const LINGER: Linger = Linger {
+    time: Duration::from_secs(2),
+    bytes: 4 << 20,
+};
 
 /// What all connections of a server share.
 pub(crate) struct Shared {
     pub(crate) handle: Handle,
     pub(crate) config: Config,
+    /// How the bytes of requests are checked.
+    pub(crate) strict: Arc<strict::Config>,
     pub(crate) application: Box<dyn Application>,
     pub(crate) limit: Arc<Limit>,
     pub(crate) registry: Arc<Registry>,
@@ -26,10 +36,15 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     refused: AtomicU64,
+    malformed: AtomicU64,
     accept_failed: AtomicU64,
 }
 
 impl Counts {
+    pub(crate) fn malformed(&self) {
+        self.malformed.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -50,6 +65,8 @@ pub struct Statistics {
     pub queued: usize,
     /// Requests that were refused with 503, so far.
     pub refused: u64,
+    /// Requests that were malformed, or over a limit, so far.
+    pub malformed: u64,
     /// Accepts that failed, so far.
     pub accept_failed: u64,
 }
@@ -95,6 +112,12 @@ impl Server {
         let shared = Arc::new(Shared {
             handle: handle.clone(),
             limit: Arc::new(Limit::new(config.in_flight, config.queue)),
+            strict: Arc::new(strict::Config {
+                limits: config.limits(),
+                linger: LINGER,
+                timer: Some(Arc::new(HyperTimer::new(handle.clone()))),
+                http2: false,
+            }),
             config,
             application: Box::new(application),
             registry: Arc::new(Registry::new()),
@@ -151,6 +174,7 @@ impl Server {
             in_flight,
             queued,
             refused: self.shared.counts.refused.load(Ordering::Relaxed),
+            malformed: self.shared.counts.malformed.load(Ordering::Relaxed),
             accept_failed: self.shared.counts.accept_failed.load(Ordering::Relaxed),
         }
     }

@@ -210,7 +210,6 @@ impl Reply {
         if let Some((_, body)) = self.request.take()
             && body.is_unread()
         {
-            self.link.set_unread();
             self.link.set_last();
         }
         let mut response = Response::new(ResponseBody::whole(Bytes::new()));

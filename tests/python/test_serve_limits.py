@@ -111,12 +111,46 @@ def test_a_slow_head_is_given_up(sent: bytes) -> None:
         contextlib.closing(server.client()) as client,
     ):
         client.send(sent)
+        if sent:
+            assert client.response().status == 408
         assert client.is_closed()
-        with contextlib.closing(server.client()) as other, contextlib.suppress(OSError):
-            for byte in request() * 2:
-                other.send(bytes([byte]))
-                roving.sleep(0.02)
-            pytest.fail("it has been let go on")
+        with contextlib.closing(server.client()) as other:
+            with contextlib.suppress(OSError):
+                for byte in request():
+                    other.send(bytes([byte]))
+                    roving.sleep(0.02)
+            assert other.response().status == 408
+            assert other.is_closed()
+
+
+def test_what_is_malformed_is_refused_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Before the application sees it; one line a second says what it was, and a number how many."""
+    bad = [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    ]
+    called = []
+
+    def application(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        called.append(environ["PATH_INFO"])
+        return plain()(environ, start_response)  # type: ignore[return-value]
+
+    caplog.set_level("INFO", logger="roving.serve")
+    with Serving(application) as server:
+        for sent, status in bad:
+            with contextlib.closing(server.client()) as client:
+                # What comes before it is answered.
+                client.send(request("/before") + sent)
+                assert client.response().status == 200
+                assert client.response().status == status
+                assert client.is_closed()
+        assert server.handle.stats()["malformed"] == len(bad)
+    assert called == ["/before"] * len(bad)
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("127.0.0.1 was refused" in message and "Host" in message for message in messages), messages
 
 
 def test_an_idle_connection_is_closed() -> None:

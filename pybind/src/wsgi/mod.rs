@@ -19,6 +19,7 @@ mod access;
 mod environ;
 mod file;
 mod input;
+mod malformed;
 mod names;
 mod request;
 mod respond;

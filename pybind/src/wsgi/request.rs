@@ -3,6 +3,7 @@
 use super::access::Entry;
 use super::environ::{self, Common};
 use super::input::Input;
+use super::malformed::Malformed;
 use super::names::Names;
 use super::respond::respond;
 use super::start;
@@ -15,7 +16,8 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use roving_http::{Application, Exchange};
+use roving_http::strict::Refused;
+use roving_http::{Application, Endpoint, Exchange};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ pub(crate) struct Wsgi {
     pub(crate) report: Held,
     /// Is told of all requests: see `access`.
     pub(crate) access: Option<Held>,
+    /// Is told of requests that were refused before they were any.
+    pub(crate) malformed: Option<Arc<Malformed>>,
     /// Whether fibers are cancelled whose clients have gone.
     pub(crate) cancel: bool,
 }
@@ -42,6 +46,12 @@ impl Application for Spawner {
         // Refused only while the runtime shuts down; the exchange is dropped then, which answers it.
         if let Some(handle) = handle {
             let _ = native::spawn(&handle, number, move |py| serve(py, &wsgi, exchange));
+        }
+    }
+
+    fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
+        if let Some(malformed) = &self.0.malformed {
+            malformed.note(self.0.common.number, endpoint, refused);
         }
     }
 }

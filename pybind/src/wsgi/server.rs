@@ -1,6 +1,7 @@
 //! A server, as Python sees it. `roving.serve` is its user.
 
 use super::environ::Common;
+use super::malformed::Malformed;
 use super::request::{self, Spawner, Wsgi};
 use crate::fiber::Fiber;
 use crate::held::Held;
@@ -107,12 +108,14 @@ impl Server {
             in_flight: 64 * handle.metrics().workers.len(),
             ..Config::default()
         };
-        let (mut root_path, mut cancel, mut access) = (String::new(), false, None);
+        let (mut root_path, mut cancel) = (String::new(), false);
+        let (mut access, mut malformed) = (None, None);
         for (name, value) in options.iter() {
             let name: String = name.extract()?;
             match name.as_str() {
                 "root_path" => root_path = value.extract()?,
                 "access" => access = Some(Held::new(value.unbind())),
+                "malformed" => malformed = Some(Arc::new(Malformed::new(Held::new(value.unbind())))),
                 "cancel_on_disconnect" => cancel = value.extract()?,
                 _ if set(&mut config, &name, &value)? => {}
                 _ => return Err(PyTypeError::new_err(format!("a server has no option {name}"))),
@@ -130,6 +133,7 @@ impl Server {
             },
             report: Held::new(report.clone().unbind()),
             access,
+            malformed,
             cancel,
         };
         let server = roving_http::Server::start(handle, listeners, config, Spawner(Arc::new(wsgi)));
@@ -182,7 +186,7 @@ impl Server {
         )
     }
 
-    /// How it does: connections, in_flight, queued, refused, accept_failed.
+    /// How it does: connections, in_flight, queued, refused, malformed, accept_failed.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = self.server.statistics();
         let dict = PyDict::new(py);
@@ -190,6 +194,7 @@ impl Server {
         dict.set_item("in_flight", statistics.in_flight)?;
         dict.set_item("queued", statistics.queued)?;
         dict.set_item("refused", statistics.refused)?;
+        dict.set_item("malformed", statistics.malformed)?;
         dict.set_item("accept_failed", statistics.accept_failed)?;
         Ok(dict)
     }

@@ -45,7 +45,7 @@ class ServerHandle:
         raise ValueError("the server listens on no TCP port")
 
     def stats(self) -> dict[str, int]:
-        """How it does: connections, and requests in_flight, queued and refused."""
+        """How it does: connections, and requests in_flight, queued, refused and malformed."""
         return self._server.stats()
 
     def stop(self) -> None:
@@ -101,6 +101,7 @@ def start(application: Any, bind: list[str], options: dict[str, Any]) -> ServerH
         for place in bind:
             listening.append(listen(place, backlog))
         descriptors = [(each.socket.detach(), is_unix) for each in listening for is_unix in [each.is_unix]]
+        native["malformed"] = _log.malformed
         server = _Server(application, descriptors, _log.report, _log.ErrorStream, native)
     except BaseException:
         for each in listening:

@@ -3,7 +3,7 @@
 import logging
 import time
 
-__all__ = ["ErrorStream", "access", "logger", "report"]
+__all__ = ["ErrorStream", "access", "logger", "malformed", "report"]
 
 logger = logging.getLogger("roving.serve")
 _access = logging.getLogger("roving.serve.access")
@@ -29,6 +29,12 @@ def _escaped(text: str) -> str:
     if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+
+
+def malformed(host: str, why: str, untold: int, /) -> None:
+    """Log that a client was refused for what it sent, and how many others were since the last such line."""
+    others = f" ({untold} others since the last one that was logged)" if untold else ""
+    logger.info("a request from %s was refused: %s%s", host or "-", _escaped(why), others)
 
 
 def report(request: str, why: BaseException | str) -> None:

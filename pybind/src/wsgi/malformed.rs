@@ -1,0 +1,62 @@
+//! What the log is told of requests that were malformed: one in a second, so that a flood of them costs little.
+
+use crate::held::Held;
+use crate::native;
+use pyo3::types::{PyInt, PyString};
+use roving_http::Endpoint;
+use roving_http::strict::Refused;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Malformed {
+    /// Called with who sent it, what was wrong, and how many there were since the last call.
+    tell: Held,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Malformed {
+    pub(crate) fn new(tell: Held) -> Self {
+        Self {
+            tell,
+            state: Mutex::default(),
+        }
+    }
+
+    /// How many there were since the last time, if it is time to tell again.
+    fn count(&self) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.told.is_some_and(|told| told.elapsed() < PAUSE) {
+            state.untold += 1;
+            return None;
+        }
+        state.told = Some(Instant::now());
+        Some(std::mem::take(&mut state.untold))
+    }
+
+    /// Has a fiber tell of one, if it is time. In the poll of a connection.
+    pub(crate) fn note(self: &Arc<Self>, server: u32, endpoint: &Endpoint, refused: &Refused) {
+        let (Some(untold), Some(handle)) = (self.count(), roving_runtime::Handle::current()) else {
+            return;
+        };
+        let (this, host, why) = (self.clone(), endpoint.remote_host.clone(), refused.to_string());
+        // Refused only while the runtime shuts down.
+        let _ = native::spawn(&handle, server, move |py| {
+            let arguments = [
+                PyString::new(py, &host).into_any(),
+                PyString::new(py, &why).into_any(),
+                PyInt::new(py, untold).into_any(),
+            ];
+            if let Err(error) = native::invoke(this.tell.bind(py), arguments.each_ref()) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
