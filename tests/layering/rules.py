@@ -28,6 +28,8 @@ _PYTHON_NAME = re.compile(r"pyo3|python|^_?Py([A-Z_]|$)")
 _PYTHON_CRATE = re.compile(r"pyo3|python|^py-|maturin")
 
 WALL_CLOCK = {"SystemTime", "UNIX_EPOCH", "CLOCK_REALTIME", "gettimeofday"}
+# It writes a Date field.
+TELLS_THE_TIME = "http/src/strict/answer.rs"
 
 LONGEST_FILE = 600
 SOURCE_SUFFIXES = {".rs", ".py", ".pyi", ".c", ".h", ".sh", ".awk"}
@@ -145,6 +147,8 @@ def name_violations(source_root: Path, crate: str, allowed: tuple[Path, ...]) ->
 def wall_clock_violations(source_root: Path) -> Iterator[str]:
     """Say where code reads the time of day, which may jump: whatever waits goes by the monotonic clock."""
     for file in rust_files(source_root):
+        if file.as_posix().endswith(TELLS_THE_TIME):
+            continue
         for token in tokenize(file.read_text()):
             if token.kind == "ident" and token.text in WALL_CLOCK:
                 yield f"{file}:{token.line}: `{token.text}` may jump"
