@@ -4,7 +4,7 @@ use crate::guard::Guard;
 use crate::link::{Link, Phase};
 use crate::listener::{Endpoint, Stream};
 use crate::registry::{Course, Seat};
-use crate::server::Shared;
+use crate::server::{self, Shared};
 use crate::service::Requests;
 use hyper::server::conn::http1;
 use roving_runtime::Sleep;
@@ -27,11 +27,11 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
         shared.handle.clone(),
         shared.config.write_timeout,
     );
-    let requests = Requests {
+    let requests = Requests(Arc::new(server::Context {
         shared: shared.clone(),
         endpoint: Arc::new(endpoint),
         link: link.clone(),
-    };
+    }));
     let config = &shared.config;
     let http = http1::Builder::new()
         .max_headers(config.max_headers)

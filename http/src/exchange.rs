@@ -4,6 +4,7 @@ use crate::limit::Permit;
 use crate::listener::Endpoint;
 use crate::request_body::RequestBody;
 use crate::responder::Responder;
+use roving_runtime::Handle;
 use std::sync::Arc;
 
 /// One request, and all it takes to answer it.
@@ -24,11 +25,12 @@ pub struct Exchange {
 /// What answers requests.
 pub trait Application: Send + Sync + 'static {
     /// Takes over an exchange. Called on a worker, in the poll of the connection: it must not block, so it spawns a fiber.
-    fn call(&self, exchange: Exchange);
+    /// `handle` is the runtime's.
+    fn call(&self, handle: &Handle, exchange: Exchange);
 }
 
 impl<F: Fn(Exchange) + Send + Sync + 'static> Application for F {
-    fn call(&self, exchange: Exchange) {
+    fn call(&self, _: &Handle, exchange: Exchange) {
         self(exchange);
     }
 }
