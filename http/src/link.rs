@@ -14,8 +14,8 @@ pub(crate) enum Phase {
     Idle = 2,
 }
 
-/// Law: written and read in polls of the connection's task, hence Relaxed, save `end_response`, which a response's
-/// body calls wherever it is dropped; a poll follows.
+/// Law: written and read in polls of the connection's task, hence Relaxed; save `end_response` and `set_unread`, which are
+/// called wherever a body is dropped, and order nothing.
 #[derive(Debug)]
 pub(crate) struct Link {
     phase: AtomicU8,
@@ -62,6 +62,7 @@ impl Link {
 
     /// A whole head has come.
     pub(crate) fn begin_request(&self) {
+        self.unread.store(false, Ordering::Relaxed);
         self.set(Phase::Busy);
     }
 

@@ -217,6 +217,14 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if self.rest.is_some() {
+            self.context.link.set_unread();
+        }
+    }
+}
+
 /// What is behind hyper's error, which itself says little.
 fn cause(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
