@@ -4,7 +4,7 @@ use crate::guard::Guard;
 use crate::link::{Link, Phase};
 use crate::listener::{Endpoint, Stream};
 use crate::registry::{Course, Seat};
-use crate::server::Shared;
+use crate::server::{self, Shared};
 use crate::service::Requests;
 use crate::strict::Strict;
 use hyper::server::conn::http1;
@@ -28,11 +28,11 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
     let checked = stream.watch();
     link.set_checked(checked.clone());
     let endpoint = Arc::new(endpoint);
-    let requests = Requests {
+    let requests = Requests(Arc::new(server::Context {
         shared: shared.clone(),
         endpoint: endpoint.clone(),
         link: link.clone(),
-    };
+    }));
     let mut builder = http1::Builder::new();
     shared.strict.limits.configure(&mut builder);
     let http = builder

@@ -5,6 +5,7 @@ use crate::listener::Endpoint;
 use crate::request_body::RequestBody;
 use crate::responder::Responder;
 use crate::strict::Refused;
+use roving_runtime::Handle;
 use std::sync::Arc;
 
 /// One request, and all it takes to answer it.
@@ -25,7 +26,8 @@ pub struct Exchange {
 /// What answers requests.
 pub trait Application: Send + Sync + 'static {
     /// Takes over an exchange. Called on a worker, in the poll of the connection: it must not block, so it spawns a fiber.
-    fn call(&self, exchange: Exchange);
+    /// `handle` is the runtime's.
+    fn call(&self, handle: &Handle, exchange: Exchange);
 
     /// Is told of a client whose request was malformed, or over a limit, and has been answered. Called as `call` is.
     fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
@@ -34,7 +36,7 @@ pub trait Application: Send + Sync + 'static {
 }
 
 impl<F: Fn(Exchange) + Send + Sync + 'static> Application for F {
-    fn call(&self, exchange: Exchange) {
+    fn call(&self, _: &Handle, exchange: Exchange) {
         self(exchange);
     }
 }

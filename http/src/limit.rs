@@ -4,10 +4,11 @@
 //! in `waiting` and then looks at `taken` again; who gives a permit back lowers `taken` and then looks at `waiting`. Both are
 //! sequentially consistent, so at least one of the two sees the other.
 
+use crate::server::Context;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Poll, Waker};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -31,8 +32,7 @@ struct Turn {
 }
 
 /// The right of one request to be with the application; dropped when the application is done with it.
-#[derive(Debug)]
-pub struct Permit(Arc<Limit>);
+pub struct Permit(Arc<Context>);
 
 /// A wait for a [`Permit`]. Dropped, it leaves the queue.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(crate) struct Waiting {
 }
 
 pub(crate) enum Asked {
-    Granted(Permit),
+    /// To be made a [`Permit`].
+    Granted,
     Queued(Waiting),
     Refused,
 }
@@ -77,14 +78,14 @@ impl Limit {
 
     pub(crate) fn ask(self: &Arc<Self>) -> Asked {
         if self.waiting.load(SeqCst) == 0 && self.try_take() {
-            return Asked::Granted(Permit(self.clone()));
+            return Asked::Granted;
         }
         let mut queue = lock(&self.queue);
         if queue.len() >= self.queue_length {
             drop(queue);
             // Its length may be zero.
             return match self.try_take() {
-                true => Asked::Granted(Permit(self.clone())),
+                true => Asked::Granted,
                 false => Asked::Refused,
             };
         }
@@ -128,7 +129,7 @@ impl Limit {
     }
 
     /// Ready once no permit is out.
-    pub(crate) fn poll_idle(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_idle(&self, context: &mut task::Context<'_>) -> Poll<()> {
         if self.taken.load(SeqCst) == 0 {
             return Poll::Ready(());
         }
@@ -144,18 +145,32 @@ impl Limit {
     }
 }
 
+impl Permit {
+    /// One that was granted.
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self(context)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.0.shared.limit.give_back();
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Permit")
     }
 }
 
 impl Waiting {
-    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Permit> {
+    /// Ready once a permit was granted.
+    pub(crate) fn poll(&self, context: &mut task::Context<'_>) -> Poll<()> {
         let mut waker = lock(&self.turn.waker);
         // Under the lock: who grants stores first, and takes the waker after.
         if self.turn.granted.swap(false, SeqCst) {
-            return Poll::Ready(Permit(self.limit.clone()));
+            return Poll::Ready(());
         }
         match &*waker {
             Some(waker) if waker.will_wake(context.waker()) => {}

@@ -16,8 +16,8 @@ pub(crate) enum Phase {
     Idle = 2,
 }
 
-/// Law: written and read in polls of the connection's task, hence Relaxed, save `end_response`, which a response's
-/// body calls wherever it is dropped; a poll follows.
+/// Law: written and read in polls of the connection's task, hence Relaxed; save `end_response`, which is called wherever a
+/// response's body is dropped, and orders nothing.
 #[derive(Debug)]
 pub(crate) struct Link {
     phase: AtomicU8,

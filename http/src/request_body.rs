@@ -1,14 +1,16 @@
 //! The body of a request, as the application reads it.
 
+use crate::server::Context;
 use crate::strict::Refused;
 use crate::wait::wait;
 use bytes::Bytes;
 use http::StatusCode;
 use hyper::body::{Body, Incoming};
-use roving_runtime::{Cancelled, Handle};
+use roving_runtime::Cancelled;
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Why a body has no more bytes, though it is not at its end. Asked again it says the same.
@@ -65,11 +67,11 @@ pub struct RequestBody {
     /// For how long the client has been waited for, in all.
     waited: Duration,
     pace: Pace,
-    handle: Handle,
+    context: Arc<Context>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, pace: Pace, handle: Handle) -> Self {
+    pub(crate) fn new(incoming: Incoming, pace: Pace, context: Arc<Context>) -> Self {
         let length = incoming.size_hint().exact();
         let rest = (!incoming.is_end_stream()).then_some(incoming);
         let failed = match (length, pace.most) {
@@ -84,7 +86,7 @@ impl RequestBody {
             received: 0,
             waited: Duration::ZERO,
             pace,
-            handle,
+            context,
         }
     }
 
@@ -117,7 +119,7 @@ impl RequestBody {
     }
 
     /// Takes in what comes next: true, or false at the end.
-    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+    fn poll_receive(&mut self, context: &mut task::Context<'_>) -> Poll<Result<bool, BodyError>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));
         }
@@ -164,7 +166,7 @@ impl RequestBody {
     /// Receives until there are `enough` bytes, or all; for the connection, before the application is called.
     pub(crate) fn poll_prefetch(
         &mut self,
-        context: &mut Context<'_>,
+        context: &mut task::Context<'_>,
         enough: usize,
     ) -> Poll<Result<(), BodyError>> {
         while self.received < enough as u64 {
@@ -199,14 +201,15 @@ impl RequestBody {
         if self.rest.is_none() && self.failed.is_none() {
             return Ok(Ok(Chunk::End));
         }
-        let handle = self.handle.clone();
+        let context = self.context.clone();
+        let handle = &context.shared.handle;
         let began = handle.now();
         let limit = self.patience().and_then(|patience| began.checked_add(patience));
         let earlier = match (until, limit) {
             (Some(until), Some(limit)) => Some(until.min(limit)),
             (until, limit) => until.or(limit),
         };
-        let received = wait(&handle, earlier, |context| self.poll_receive(context));
+        let received = wait(handle, earlier, |context| self.poll_receive(context));
         let now = handle.now();
         self.waited += now.saturating_duration_since(began);
         Ok(match received? {

@@ -2,12 +2,13 @@
 
 use crate::pipe::Pipe;
 use crate::response_body::ResponseBody;
+use crate::server::Context;
 use crate::slot::Slot;
 use crate::wait::wait;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use roving_runtime::{Cancelled, Handle};
+use roving_runtime::Cancelled;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,18 +53,16 @@ pub struct Responder {
     /// Once a streamed response has begun.
     pipe: Option<Arc<Pipe>>,
     answered: bool,
-    buffer: usize,
-    handle: Handle,
+    context: Arc<Context>,
 }
 
 impl Responder {
-    pub(crate) fn new(slot: Arc<Slot>, buffer: usize, handle: Handle) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, context: Arc<Context>) -> Self {
         Self {
             slot,
             pipe: None,
             answered: false,
-            buffer,
-            handle,
+            context,
         }
     }
 
@@ -103,7 +102,7 @@ impl Responder {
     /// # Errors
     /// [`Gone`].
     pub fn start(&mut self, head: Head, length: Option<u64>) -> Result<(), Gone> {
-        let pipe = Arc::new(Pipe::new(self.buffer));
+        let pipe = Arc::new(Pipe::new(self.context.shared.config.write_buffer));
         let body = ResponseBody::streamed(pipe.clone(), length);
         if let Some(hook) = self.slot.take_hook() {
             pipe.on_gone(hook);
@@ -120,7 +119,9 @@ impl Responder {
         let Some(pipe) = &self.pipe else {
             return Ok(Written::Gone);
         };
-        let room = wait(&self.handle, until, |context| pipe.poll_room(context))?;
+        let room = wait(&self.context.shared.handle, until, |context| {
+            pipe.poll_room(context)
+        })?;
         Ok(match room {
             Some(true) => Written::Room,
             Some(false) => Written::Gone,

@@ -4,7 +4,8 @@ use crate::acceptor;
 use crate::config::Config;
 use crate::exchange::Application;
 use crate::limit::Limit;
-use crate::listener::Listener;
+use crate::link::Link;
+use crate::listener::{Endpoint, Listener};
 use crate::registry::{Course, Registry};
 use crate::strict::{self, Linger};
 use crate::wait::wait;
@@ -30,6 +31,14 @@ pub(crate) struct Shared {
     pub(crate) limit: Arc<Limit>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) counts: Counts,
+}
+
+/// What all requests of a connection share. They count references to this, and to nothing that other connections have:
+/// counts that all workers change would go from core to core.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) link: Arc<Link>,
 }
 
 /// What is counted; only what does not happen at every request.

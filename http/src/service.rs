@@ -5,12 +5,10 @@
 
 use crate::exchange::Exchange;
 use crate::limit::{Asked, Limit, Permit, Waiting};
-use crate::link::Link;
-use crate::listener::Endpoint;
 use crate::request_body::{BodyError, Pace, RequestBody};
 use crate::responder::Responder;
 use crate::response_body::ResponseBody;
-use crate::server::Shared;
+use crate::server::Context;
 use crate::slot::Slot;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -21,15 +19,11 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::Instant;
 
 /// What serves the requests of one connection.
-pub(crate) struct Requests {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) link: Arc<Link>,
-}
+pub(crate) struct Requests(pub(crate) Arc<Context>);
 
 impl Service<Request<Incoming>> for Requests {
     type Response = Response<ResponseBody>;
@@ -37,31 +31,33 @@ impl Service<Request<Incoming>> for Requests {
     type Future = Reply;
 
     fn call(&self, request: Request<Incoming>) -> Reply {
-        self.link.begin_request();
-        let config = &self.shared.config;
+        let context = &self.0;
+        context.link.begin_request();
+        let config = &context.shared.config;
         let (head, incoming) = request.into_parts();
         let pace = Pace {
             grace: config.body_grace,
             rate: config.min_body_rate,
             most: config.max_body,
         };
-        let body = RequestBody::new(incoming, pace, self.shared.handle.clone());
+        let body = RequestBody::new(incoming, pace, context.clone());
         let stage = if let Some(refusal) = self.refusal(&head, &body) {
             Stage::Refused(refusal)
         } else {
-            match Limit::ask(&self.shared.limit) {
-                Asked::Granted(permit) => Stage::Receiving { permit, since: None },
+            match Limit::ask(&context.shared.limit) {
+                Asked::Granted => Stage::Receiving {
+                    permit: Permit::new(context.clone()),
+                    since: None,
+                },
                 Asked::Queued(waiting) => Stage::Queued(waiting),
                 Asked::Refused => {
-                    self.shared.counts.refused();
+                    context.shared.counts.refused();
                     Stage::Refused(StatusCode::SERVICE_UNAVAILABLE)
                 }
             }
         };
         Reply {
-            shared: self.shared.clone(),
-            endpoint: self.endpoint.clone(),
-            link: self.link.clone(),
+            context: context.clone(),
             request: Some((head, body)),
             stage,
         }
@@ -71,7 +67,7 @@ impl Service<Request<Incoming>> for Requests {
 impl Requests {
     /// Why a request is not worth a turn.
     fn refusal(&self, head: &http::request::Parts, body: &RequestBody) -> Option<StatusCode> {
-        let config = &self.shared.config;
+        let config = &self.0.shared.config;
         let target = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
         if target > config.max_target {
             return Some(StatusCode::URI_TOO_LONG);
@@ -93,9 +89,7 @@ fn status_of(error: &BodyError) -> StatusCode {
 
 /// The future of one response.
 pub(crate) struct Reply {
-    shared: Arc<Shared>,
-    endpoint: Arc<Endpoint>,
-    link: Arc<Link>,
+    context: Arc<Context>,
     /// `None` once the application has it.
     request: Option<(http::request::Parts, RequestBody)>,
     stage: Stage,
@@ -116,14 +110,17 @@ enum Stage {
 impl Future for Reply {
     type Output = Result<Response<ResponseBody>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         loop {
             let next = match &mut this.stage {
-                Stage::Queued(waiting) => Stage::Receiving {
-                    permit: ready!(waiting.poll(context)),
-                    since: None,
-                },
+                Stage::Queued(waiting) => {
+                    ready!(waiting.poll(context));
+                    Stage::Receiving {
+                        permit: Permit::new(this.context.clone()),
+                        since: None,
+                    }
+                }
                 Stage::Receiving { .. } => ready!(this.receive(context)),
                 &mut Stage::Refused(status) => {
                     let response = this.refuse(status);
@@ -145,7 +142,7 @@ impl Future for Reply {
 
 impl Reply {
     /// Receives the first part of the body, then calls the application.
-    fn receive(&mut self, context: &mut Context<'_>) -> Poll<Stage> {
+    fn receive(&mut self, context: &mut task::Context<'_>) -> Poll<Stage> {
         let Stage::Receiving { since, .. } = &mut self.stage else {
             unreachable!("called in this stage")
         };
@@ -155,8 +152,8 @@ impl Reply {
             .expect("the application does not have it yet");
         // Who expects a 100 gets it once the application reads, and sends nothing before.
         if !body.is_at_end() && !head.headers.contains_key(header::EXPECT) {
-            let handle = &self.shared.handle;
-            match body.poll_prefetch(context, self.shared.config.prefetch) {
+            let handle = &self.context.shared.handle;
+            match body.poll_prefetch(context, self.context.shared.config.prefetch) {
                 Poll::Ready(Ok(())) => {
                     if let Some((since, _)) = since {
                         body.note_waited(handle.now().saturating_duration_since(*since));
@@ -193,15 +190,12 @@ impl Reply {
         let exchange = Exchange {
             request,
             body,
-            responder: Responder::new(
-                slot.clone(),
-                self.shared.config.write_buffer,
-                self.shared.handle.clone(),
-            ),
-            endpoint: self.endpoint.clone(),
+            responder: Responder::new(slot.clone(), self.context.clone()),
+            endpoint: self.context.endpoint.clone(),
             permit,
         };
-        self.shared.application.call(exchange);
+        let shared = &self.context.shared;
+        shared.application.call(&shared.handle, exchange);
         Poll::Ready(Stage::Called(slot))
     }
 
@@ -210,7 +204,7 @@ impl Reply {
         if let Some((_, body)) = self.request.take()
             && body.is_unread()
         {
-            self.link.set_last();
+            self.context.link.set_last();
         }
         let mut response = Response::new(ResponseBody::whole(Bytes::new()));
         *response.status_mut() = status;
@@ -225,13 +219,13 @@ impl Reply {
 
     /// What all responses have in common.
     fn finish(&self, response: &mut Response<ResponseBody>) {
-        response.body_mut().set_link(self.link.clone());
-        if self.link.is_last() {
+        response.body_mut().set_link(self.context.link.clone());
+        if self.context.link.is_last() {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(server) = &self.shared.config.server
+        if let Some(server) = &self.context.shared.config.server
             && !response.headers().contains_key(header::SERVER)
         {
             response.headers_mut().insert(header::SERVER, server.clone());

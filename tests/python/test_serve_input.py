@@ -243,6 +243,11 @@ def test_an_unread_body() -> None:
     with Serving(application) as server, contextlib.closing(server.client()) as client:
         for _ in range(3):
             assert client.get(method="POST", body=b"x" * 1000).body == b"not interested"
+        with contextlib.closing(server.client()) as other:
+            # Closed at once, the connection would be reset, and the response lost.
+            other.send(request("/", method="POST", body=b"x" * 3_000_000))
+            assert other.response().body == b"not interested"
+            assert other.file.read() == b""
         sender = threading.Thread(target=_send, args=(client,))
         sender.start()
         assert client.response().body == b"not interested"

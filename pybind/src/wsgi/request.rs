@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use roving_http::strict::Refused;
 use roving_http::{Application, Endpoint, Exchange};
+use roving_runtime::Handle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -39,14 +40,11 @@ pub(crate) struct Wsgi {
 pub(crate) struct Spawner(pub(crate) Arc<Wsgi>);
 
 impl Application for Spawner {
-    fn call(&self, exchange: Exchange) {
+    fn call(&self, handle: &Handle, exchange: Exchange) {
         let wsgi = self.0.clone();
-        let handle = roving_runtime::Handle::current();
         let number = wsgi.common.number;
         // Refused only while the runtime shuts down; the exchange is dropped then, which answers it.
-        if let Some(handle) = handle {
-            let _ = native::spawn(&handle, number, move |py| serve(py, &wsgi, exchange));
-        }
+        let _ = native::spawn(handle, number, move |py| serve(py, &wsgi, exchange));
     }
 
     fn refused(&self, endpoint: &Endpoint, refused: &Refused) {

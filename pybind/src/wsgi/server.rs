@@ -22,6 +22,10 @@ use std::time::Duration;
 /// What `SERVER_SOFTWARE` says.
 pub(crate) const SOFTWARE: &str = concat!("roving/", env!("CARGO_PKG_VERSION"));
 
+/// Requests with the application at once, a worker. One that waits costs a fiber, which is little; what it costs the application is for
+/// it to say.
+const IN_FLIGHT: usize = 1000;
+
 /// Zero is no server.
 static NUMBER: AtomicU32 = AtomicU32::new(1);
 
@@ -105,7 +109,7 @@ impl Server {
         let listeners = listeners.into_iter().collect::<PyResult<Vec<_>>>()?;
         let handle = engine::handle(py)?;
         let mut config = Config {
-            in_flight: 64 * handle.metrics().workers.len(),
+            in_flight: IN_FLIGHT * handle.metrics().workers.len(),
             ..Config::default()
         };
         let (mut root_path, mut cancel) = (String::new(), false);

@@ -34,7 +34,7 @@ OPTIONS = [
         "limit_concurrency",
         "in_flight",
         "count",
-        "64 a worker",
+        "1000 a worker",
         "requests that are with the application at once; connections are not counted",
         least=1,
     ),
