@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from .measure import Row, paired_ratio
@@ -131,17 +131,11 @@ def write_json(
     file: Path, facts: dict[str, object], rows: list[Row], memory: list[Row], missing: dict[str, str]
 ) -> None:
     """Everything there is, samples included."""
-
-    def as_json(row: Row) -> dict[str, object]:
-        medians = {peer: row.median(peer) for peer in row.samples}
-        ratios = {peer: row.ratio(peer) for peer in row.samples if peer != "roving"}
-        return asdict(row) | {"median_ns": medians, "ratio_to_roving": ratios}
-
     content = {
         "facts": facts,
-        "results": [as_json(row) for row in rows],
+        "results": [row.as_json() for row in rows],
         "scaling": scaling(rows),
-        "memory": [as_json(row) for row in memory],
+        "memory": [row.as_json() for row in memory],
         "missing": missing,
     }
     file.write_text(json.dumps(content, indent=1) + "\n")
