@@ -32,7 +32,8 @@ def test_a_fiber_waits_for_a_thread(make: Callable[[], Any]) -> None:
     """And the thread's release wakes it."""
     lock = make()
     lock.acquire()
-    entered, go = [], threading.Event()
+    entered: list[None] = []
+    go = threading.Event()
 
     def take() -> None:
         with lock:
