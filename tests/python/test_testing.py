@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import child
 import pytest
 import roving
 from child import check
@@ -218,6 +219,32 @@ def test_every_wait_in_a_plain_thread_goes_by_the_clock(name: str) -> None:
         assert clock.time() == 10
         clock.advance(20)
         testing.wait_all_parked(20)
+
+
+def test_what_is_left_of_a_time_comes_to_nothing() -> None:
+    """Whatever the time, and however long: a rest too short for the clock would never pass."""
+    child.check(
+        """
+        import queue, random
+        from roving import testing
+        chance, empty = random.Random(0), roving.Queue()
+        with testing.clock() as clock:
+            for _ in range(300):
+                clock.advance(chance.random() * 1e6)
+                seconds, begin = chance.random() * 10 ** chance.randrange(-8, 6), clock.time()
+                try:
+                    roving.spawn(empty.get, timeout=seconds).join()
+                except queue.Empty:
+                    assert abs(clock.time() - begin - seconds) < 1e-7, (begin, seconds, clock.time())
+            for seconds in 1e-10, 1e-20, 5e-324:
+                assert not roving.spawn(roving.Event().wait, seconds).join()
+            far = roving.spawn(empty.get, timeout=float("inf"))
+            testing.wait_all_parked(20)
+            empty.put(1)
+            assert far.join() == 1
+        print("ok")
+        """
+    )
 
 
 def test_a_clock_that_is_moved_by_hand() -> None:
