@@ -84,7 +84,9 @@ def markdown(
     for bench, title in (("echo", "TCP"), ("tls_echo", "TLS")):
         served = [row for row in rows if row.bench == bench and row.samples]
         if served:
-            parts.append(f"## {title} echo, 64 connections, 100 bytes\n\n" + echo_table(served, peers))
+            parts.append(
+                f"## {title} echo, 64 connections, 100 bytes\n\n" + echo_table(served, [*peers, "go"])
+            )
     if memory:
         parts.append(
             "## Memory of one that is parked, three Python calls deep\n\n" + memory_table(memory, peers)
