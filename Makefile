@@ -45,15 +45,10 @@ python: setup ## build the Python package into .venv
 faulty: setup
 	scripts/build-python $(venv)/python --faulty
 
-# Tests of standing clocks, in a process of their own: after the whole suite, in the same process, one of them has waited for
-# ever, and nobody knows yet for what.
-apart := $(wildcard tests/python/test_testing*.py)
-
 .PHONY: test
 test: setup faulty python ## run all tests that are quick: Rust, layering, Python
 	cargo test --workspace
-	$(venv)/python -m pytest $(foreach file,$(apart),--ignore=$(file))
-	$(venv)/python -m pytest $(apart)
+	$(venv)/python -m pytest
 
 .PHONY: cpython-tests
 cpython-tests: python ## run CPython's own tests in a fiber under patch (CPYTHON_TESTS: modules and options)

@@ -3,7 +3,7 @@
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from .processes import Failed
 
@@ -40,6 +40,12 @@ class Row:
             return False
         low, middle, high = statistics.quantiles(samples, n=4)
         return high - low > middle / 5
+
+    def as_json(self) -> dict[str, object]:
+        """Everything there is, with the figures that follow from the samples."""
+        medians = {peer: self.median(peer) for peer in self.samples}
+        ratios = {peer: self.ratio(peer) for peer in self.samples if peer != "roving"}
+        return asdict(self) | {"median_ns": medians, "ratio_to_roving": ratios}
 
 
 def paired_ratio(of: list[float], to: list[float]) -> float | None:

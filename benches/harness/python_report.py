@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from .measure import Row, paired_ratio
@@ -84,7 +84,9 @@ def markdown(
     for bench, title in (("echo", "TCP"), ("tls_echo", "TLS")):
         served = [row for row in rows if row.bench == bench and row.samples]
         if served:
-            parts.append(f"## {title} echo, 64 connections, 100 bytes\n\n" + echo_table(served, peers))
+            parts.append(
+                f"## {title} echo, 64 connections, 100 bytes\n\n" + echo_table(served, [*peers, "go"])
+            )
     if memory:
         parts.append(
             "## Memory of one that is parked, three Python calls deep\n\n" + memory_table(memory, peers)
@@ -131,17 +133,11 @@ def write_json(
     file: Path, facts: dict[str, object], rows: list[Row], memory: list[Row], missing: dict[str, str]
 ) -> None:
     """Everything there is, samples included."""
-
-    def as_json(row: Row) -> dict[str, object]:
-        medians = {peer: row.median(peer) for peer in row.samples}
-        ratios = {peer: row.ratio(peer) for peer in row.samples if peer != "roving"}
-        return asdict(row) | {"median_ns": medians, "ratio_to_roving": ratios}
-
     content = {
         "facts": facts,
-        "results": [as_json(row) for row in rows],
+        "results": [row.as_json() for row in rows],
         "scaling": scaling(rows),
-        "memory": [as_json(row) for row in memory],
+        "memory": [row.as_json() for row in memory],
         "missing": missing,
     }
     file.write_text(json.dumps(content, indent=1) + "\n")

@@ -149,17 +149,11 @@ def write_json(
     file: Path, facts: dict[str, object], rows: list[Row], echo: list[Row], estimates: list[Estimate]
 ) -> None:
     """Everything there is, samples included."""
-
-    def as_json(row: Row) -> dict[str, object]:
-        medians = {peer: row.median(peer) for peer in row.samples}
-        ratios = {peer: row.ratio(peer) for peer in row.samples if peer != "roving"}
-        return asdict(row) | {"median_ns": medians, "ratio_to_roving": ratios}
-
     content = {
         "facts": facts,
-        "results": [as_json(row) for row in rows],
+        "results": [row.as_json() for row in rows],
         "speed_ups": speed_ups(rows),
-        "echo": [as_json(row) for row in echo],
+        "echo": [row.as_json() for row in echo],
         "criterion": [asdict(estimate) for estimate in estimates],
     }
     file.write_text(json.dumps(content, indent=1) + "\n")

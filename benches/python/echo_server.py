@@ -93,11 +93,20 @@ def on_uvloop() -> None:
     on_loop(uvloop.new_event_loop)
 
 
+def on_gevent() -> None:
+    """A greenlet a connection, with the standard library patched. Only on a build with the GIL."""
+    import gevent.monkey
+
+    gevent.monkey.patch_all()
+    serve(gevent.spawn)
+
+
 PEERS: dict[str, Callable[[], None]] = {
     "roving": on_roving,
     "threads": on_threads,
     "asyncio": lambda: on_loop(None),
     "uvloop": on_uvloop,
+    "gevent": on_gevent,
 }
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -66,10 +67,10 @@ class Origin(asyncio.Protocol):
         self.transport.write(head if method == b"HEAD" else head + body)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, tls: ssl.SSLContext | None) -> None:
     """Listen, and say where."""
     server = socket.create_server(("127.0.0.1", port), backlog=4096)
-    await asyncio.get_running_loop().create_server(Origin, sock=server, backlog=4096)
+    await asyncio.get_running_loop().create_server(Origin, sock=server, backlog=4096, ssl=tls)
     print(f'{{"port": {server.getsockname()[1]}}}', flush=True)
     await asyncio.Event().wait()
 
@@ -86,7 +87,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=50, help="milliseconds (%(default)s)")
     parser.add_argument("--until-eof", action="store_true", help="end with the standard input")
+    parser.add_argument("--tls", metavar="FILE", help="speak TLS, with the certificate and the key there")
     options = parser.parse_args()
+    tls = None
+    if options.tls:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(options.tls)
     Origin.delay = options.delay / 1000
     if options.until_eof:
         threading.Thread(target=end, daemon=True).start()
@@ -96,7 +102,7 @@ def main() -> None:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(serve(options.port))
+        runner.run(serve(options.port, tls))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ COLOURS = {
     "uvloop": "#8d6a1f",
     "greenlet": "#66a182",
     "gevent": "#2e4a3a",
+    "go": "#00add8",
 }
 SCALED = ("cpu", "words")
 

@@ -176,10 +176,10 @@ static PyObject *once(struct attempt *a, int *write) {
     return result;
 }
 
-/* Whether there is nothing to read for sure: an attempt that fails costs an exception. */
+/* Whether there is nothing to read for sure: an attempt that fails costs an exception. A read of nothing waits for nothing. */
 static int is_quiet(struct attempt *a) {
     char byte;
-    if (a->which != RV_IO_SSL_READ || !_Py_atomic_load_int_relaxed(&a->t->drained)) {
+    if (a->which != RV_IO_SSL_READ || !_Py_atomic_load_int_relaxed(&a->t->drained) || asked_for(a->arg) <= 0) {
         return 0;
     }
     return recv(a->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && rv_would_block(errno);

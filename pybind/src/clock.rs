@@ -109,11 +109,11 @@ pub(crate) fn not_at_once(until: Instant) -> Instant {
     }
 }
 
-/// What time.monotonic is to the standard library's queues: seconds since some moment.
+/// For the standard library's queues: nanoseconds since some moment.
 #[pyfunction]
-pub(crate) fn _monotonic() -> f64 {
+pub(crate) fn _monotonic_ns() -> u128 {
     static BEGIN: OnceLock<Instant> = OnceLock::new();
     // The first caller's own reading may be later than what another thread puts in.
     let begin = *BEGIN.get_or_init(now);
-    now().saturating_duration_since(begin).as_secs_f64()
+    now().saturating_duration_since(begin).as_nanos()
 }

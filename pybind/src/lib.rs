@@ -92,7 +92,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patch, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patches, module)?)?;
-    module.add_function(wrap_pyfunction!(clock::_monotonic, module)?)?;
+    module.add_function(wrap_pyfunction!(clock::_monotonic_ns, module)?)?;
     module.add_function(wrap_pyfunction!(testing::run_seeded, module)?)?;
     module.add_function(wrap_pyfunction!(testing::wait_all_parked, module)?)?;
     Ok(())

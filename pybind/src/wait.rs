@@ -414,9 +414,12 @@ fn park_thread(
     };
     let slice = slice.map(|slice| clock::now() + slice);
     let until = until.map(clock::not_at_once);
-    let ended = py.detach(|| step(cancel::earlier(until, slice)));
-    // From here on it runs, be it in a signal handler.
-    drop(watched);
+    let ended = py.detach(|| {
+        let ended = step(cancel::earlier(until, slice));
+        // From here on it runs, be it in a signal handler; and as it may have to wait until it is attached, from here.
+        drop(watched);
+        ended
+    });
     if ended != Step::Done {
         py.check_signals()?;
         if let Some(lookout) = lookout {

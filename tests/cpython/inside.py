@@ -155,6 +155,8 @@ def main() -> None:
 
         # Asked by the runner when nothing happens any more. The main thread's join looks at signals.
         signal.signal(signal.SIGUSR2, show)
+        # As `roving run` has it: some tests wait in loops that never park.
+        roving.configure(preempt=0.010)
         roving.patch.all()
 
     join: Callable[[], object]

@@ -74,6 +74,12 @@ def origin(_server: Callable[..., servers.Server]) -> servers.Server:
 
 
 @pytest.fixture
+def tls_origin(_server: Callable[..., servers.Server]) -> servers.Server:
+    """A web server that speaks TLS."""
+    return _server(servers.tls_origin)
+
+
+@pytest.fixture
 def redis_server(_server: Callable[..., servers.Server]) -> servers.Server:
     """Redis."""
     return _server(servers.redis)

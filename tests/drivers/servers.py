@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tls
+
 ORIGIN = Path(__file__).parents[2] / "benches" / "python" / "origin.py"
 # Debian keeps PostgreSQL's programs off the path, a folder a version.
 ELSEWHERE = ("/usr/sbin", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
@@ -33,6 +35,8 @@ class Server:
     user: str | None = None
     ending: int = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = None
+    # Where it speaks TLS, if that is elsewhere.
+    tls_port: int = 0
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -134,12 +138,26 @@ def origin(folder: Path) -> Server:
     return Server(port, folder, [sys.executable, str(ORIGIN), "--port", str(port)], _connects)
 
 
+def tls_origin(folder: Path) -> Server:
+    """Serve HTTPS: the same."""
+    port = free_port()
+    folder.mkdir()
+    both = folder / "both.pem"
+    both.write_text("".join(file.read_text() for file in _identity(folder, None)))
+    command = [sys.executable, str(ORIGIN), "--port", str(port), "--tls", str(both)]
+    return Server(port, folder, command, _connects)
+
+
 def redis(folder: Path) -> Server:
     """Serve Redis, with nothing on the disk."""
     program, port = find("redis-server", "redis-server"), free_port()
     folder.mkdir()
+    certificate, key = _identity(folder, None)
+    tls_port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--maxclients", "2000"]
-    return Server(port, folder, command, _says(b"PING\r\n", b"+PONG"))
+    command += ["--tls-port", str(tls_port), "--tls-auth-clients", "no"]
+    command += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    return Server(port, folder, command, _says(b"PING\r\n", b"+PONG"), tls_port=tls_port)
 
 
 def postgres(folder: Path) -> Server:
@@ -150,7 +168,11 @@ def postgres(folder: Path) -> Server:
     data = folder / "data"
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
     _prepare([initdb, f"--pgdata={data}", *options], folder, user)
+    certificate, key = _identity(folder, user)
     settings = {
+        "ssl": "on",
+        "ssl_cert_file": certificate,
+        "ssl_key_file": key,
         "fsync": "off",
         "max_connections": 400,
         # Else the query of a client that has gone goes on, and keeps its place.
@@ -186,9 +208,25 @@ def mariadb(folder: Path) -> Server:
         f"--pid-file={folder}/pid",
         "--max-connections=500",
         "--skip-name-resolve",
+        *(
+            f"--ssl-{what}={file}"
+            for what, file in zip(("cert", "key"), _identity(folder, user), strict=True)
+        ),
     ]
     # It greets before it is asked; SIGKILL, since it takes a second to end well.
     return Server(port, folder, command, _says(b"", b"MariaDB"), user, signal.SIGKILL)
+
+
+def _identity(folder: Path, user: str | None) -> list[Path]:
+    """Put a certificate, and its key, where a server reads them."""
+    files = []
+    for name in ("localhost.pem", "localhost.key"):
+        files.append(folder / name)
+        shutil.copy(tls.authority().folder / name, files[-1])
+        files[-1].chmod(0o600)
+        if user is not None:
+            shutil.chown(files[-1], user)
+    return files
 
 
 def _prepare(command: list[str], folder: Path, user: str | None) -> None:

@@ -16,6 +16,10 @@ FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 # The build whose protections can be taken away: `make faulty` puts it here.
 FAULTY = ROOT / ".build" / "faulty" / sysconfig.get_config_var("SOABI")
 
+# A shell's background job ignores it, and so would our children.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PRELUDE = """
 import faulthandler, gc, sys, threading, time
 faulthandler.enable()

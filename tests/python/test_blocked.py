@@ -187,6 +187,41 @@ def test_a_long_call_is_logged_once_with_its_stack() -> None:
     assert stack == "outer block"
 
 
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_program_that_patches_nothing_gets_a_hint(patched: bool) -> None:
+    """And one that does does not."""
+    output = check(
+        f"patched = {patched}"
+        + """
+import ctypes, logging
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        print("roving.patch.all()" in record.getMessage())
+        logged.release()
+
+if patched:
+    roving.patch.all()
+logged = threading.Semaphore(0)
+logging.getLogger("roving").addHandler(Handler())
+logging.getLogger("roving").propagate = False
+usleep = ctypes.CDLL(None).usleep
+
+def block():
+    while not done:
+        usleep(200_000)
+
+done = []
+fiber = roving.spawn(block)
+logged.acquire()
+done.append(None)
+fiber.join()
+""",
+        workers=1,
+    )
+    assert output == [str(not patched)]
+
+
 def test_a_fork_forgets_them() -> None:
     """The child has workers of its own."""
     check(

@@ -32,11 +32,24 @@ def test_a_fiber_waits_for_a_thread(make: Callable[[], Any]) -> None:
     """And the thread's release wakes it."""
     lock = make()
     lock.acquire()
-    fibers = [roving.spawn(lock.acquire) for _ in range(2)]
+    entered: list[None] = []
+    go = threading.Event()
+
+    def take() -> None:
+        with lock:
+            entered.append(None)
+            go.wait()
+
+    fibers = [roving.spawn(take) for _ in range(2)]
     assert not fibers[0].wait(0.01)
+    assert not entered
     lock.release()
-    until(lambda: any(fiber.done() for fiber in fibers))
-    assert [fiber.done() for fiber in fibers].count(True) == 1
+    until(lambda: bool(entered))
+    testing.wait_all_parked(20)
+    assert len(entered) == 1
+    go.set()
+    for fiber in fibers:
+        fiber.join()
 
 
 @pytest.mark.parametrize("make", LOCKS)

@@ -58,6 +58,24 @@ def test_receiving_parks(name: str, timeout: float | None) -> None:
 
 
 @TIMEOUTS
+def test_reading_nothing_waits_for_nothing(timeout: float | None) -> None:
+    """After a record that was taken whole, too."""
+    with tls.pair(timeout) as (a, b):
+
+        def nothing() -> list[object]:
+            found: list[object] = [a.recv(0), a.read(0), a.recv_into(bytearray())]
+            with pytest.raises(ValueError, match="size should not be negative"):
+                a.read(-1)
+            return found
+
+        for _ in range(3):
+            with roving.timeout(20):
+                assert in_fiber(lambda _: nothing(), a) == [b"", b"", 0]
+            b.sendall(b"data")
+            assert in_fiber(lambda s: s.recv(10), a) == b"data"
+
+
+@TIMEOUTS
 def test_a_handshake_parks(timeout: float | None) -> None:
     """As a client and as a server."""
     with tcp_pair() as (a, b):

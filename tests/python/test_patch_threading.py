@@ -95,7 +95,10 @@ def test_join_from_everywhere() -> None:
         assert len(done) == 12
         errors = []
         def self_join():
-            for join in (threading.current_thread().join, threading.current_thread()._os_thread_handle.join):
+            me = threading.current_thread()
+            # As 3.13 calls it.
+            handle = me._handle if sys.version_info < (3, 14) else me._os_thread_handle
+            for join in (me.join, handle.join):
                 try:
                     join()
                 except RuntimeError as error:

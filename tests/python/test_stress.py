@@ -12,6 +12,7 @@ import time
 import child
 import pytest
 import test_lock_torture
+import test_patch_storm
 import test_preemption_storm
 import test_sync_torture
 import test_torture
@@ -25,6 +26,7 @@ PROGRAMS = {
     },
     "everything": test_torture.LENGTH_AND_SEED + test_sync_torture.EVERYTHING,
     **{f"storm: {name}": STORM + source for name, source in test_preemption_storm.BODIES.items()},
+    "patched": test_torture.LENGTH_AND_SEED + test_patch_storm.MIXED,
     "storm: imports": test_preemption_storm.IMPORTS,
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import roving
-from child import check
+from child import FREE_THREADED, check
 from roving import testing
 
 
@@ -288,6 +288,7 @@ def test_ctrl_c_in_a_seeded_run() -> None:
     """)
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="with a GIL it is not looked for calls that block")
 def test_a_call_that_blocks_in_a_run_is_noted_there() -> None:
     """In its own counters, and nothing is logged: a handler would be one more that comes from outside."""
     check("""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from roving._roving import Condition, Lock, _monotonic
+from roving._roving import Condition, Lock, _monotonic_ns
 
 
 class Barrier(threading.Barrier):
@@ -44,9 +44,30 @@ class Barrier(threading.Barrier):
             raise
 
 
+class _Moment:
+    """A time by our clock, to the nanosecond.
+
+    A queue waits until there is nothing left of its time. As floats, time and timeout do not add up to just
+    what the clock says at the end of the wait.
+    """
+
+    __slots__ = ("_ns",)
+
+    def __init__(self, ns: int | None = None) -> None:
+        """Now, if not said otherwise."""
+        self._ns = _monotonic_ns() if ns is None else ns
+
+    def __add__(self, seconds: float) -> "_Moment":
+        # Never is far enough away.
+        return _Moment(self._ns + round(min(seconds * 1e9, 1e30)))
+
+    def __sub__(self, other: "_Moment") -> float:
+        return (self._ns - other._ns) / 1e9
+
+
 def _by_our_clock(method: Any) -> Any:
     """Make a method of the standard library's queue read our clock, which roving.testing may have stopped."""
-    names = {**vars(queue), "time": _monotonic}
+    names = {**vars(queue), "time": _Moment}
     ours = FunctionType(method.__code__, names, method.__name__, method.__defaults__, method.__closure__)
     ours.__doc__ = method.__doc__
     ours.__kwdefaults__ = method.__kwdefaults__

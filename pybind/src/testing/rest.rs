@@ -175,31 +175,46 @@ struct Rest {
     is_complete: bool,
 }
 
+/// Those of them that are noted, at one moment.
+#[derive(PartialEq)]
+struct Waiting {
+    deadline: Option<Instant>,
+    /// Whether the one that stopped the clock is there.
+    owner: bool,
+    /// The others, without strangers.
+    taking_part: HashSet<u64>,
+}
+
+/// `None` if one of those that are noted is about to run.
+fn waiting(state: &State, handle: &Handle, settings: &Settings) -> Option<Waiting> {
+    let waits = state.threads();
+    let now = handle.now();
+    if waits.iter().any(|wait| wait.moves(handle, now)) {
+        return None;
+    }
+    let owner = settings.owner;
+    let others = waits
+        .iter()
+        .map(|wait| wait.thread)
+        .filter(|thread| Some(*thread) != owner && !settings.strangers.contains(thread));
+    Some(Waiting {
+        deadline: waits.iter().filter_map(|wait| wait.deadline).min(),
+        owner: owner.is_none_or(|owner| waits.iter().any(|wait| wait.thread == owner)),
+        taking_part: others.collect(),
+    })
+}
+
 /// `None` if one of those that are noted is about to run.
 fn look_at_threads(state: &State, handle: &Handle, settings: &Settings) -> Option<Rest> {
-    let (deadline, owner, taking_part) = {
-        let waits = state.threads();
-        let now = handle.now();
-        if waits.iter().any(|wait| wait.moves(handle, now)) {
-            return None;
-        }
-        let owner = settings.owner;
-        let taking_part: HashSet<u64> = waits
-            .iter()
-            .map(|wait| wait.thread)
-            .filter(|thread| Some(*thread) != owner && !settings.strangers.contains(thread))
-            .collect();
-        (
-            waits.iter().filter_map(|wait| wait.deadline).min(),
-            owner.is_none_or(|owner| waits.iter().any(|wait| wait.thread == owner)),
-            taking_part.len() as i64,
-        )
-    };
-    // After the waits: a thread that is started meanwhile was started by one that runs. When the interpreter is exiting nobody
-    // is sure of anything any more.
+    let before = waiting(state, handle, settings)?;
+    // A thread that is started after they were looked at was started by one that runs, and is counted. One that has ended
+    // before it was counted may have woken somebody first: so they are looked at again. When the interpreter is exiting
+    // nobody is sure of anything any more.
     let threads = Python::try_attach(|py| count(py).ok()).flatten();
+    let after = waiting(state, handle, settings)?;
+    let all = threads.is_some_and(|threads| threads - settings.threads <= after.taking_part.len() as i64);
     Some(Rest {
-        deadline,
-        is_complete: owner && threads.is_some_and(|threads| threads - settings.threads <= taking_part),
+        is_complete: all && after.owner && before == after,
+        deadline: after.deadline,
     })
 }
