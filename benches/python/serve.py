@@ -56,7 +56,7 @@ def command(server: str, python: str, app: str, port: int, workers: int, connect
     many = max(64, connections)
     if server == "roving":
         run = [python, "-m", "roving", "serve", app, "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
-        return [*run, "--workers", str(workers), "--limit-concurrency", str(max(64 * workers, connections))]
+        return [*run, "--workers", str(workers), "--limit-concurrency", str(max(1000 * workers, connections))]
     if server == "granian":
         run = [python, "-m", "granian", "--interface", "wsgi", "--port", str(port), "--log-level", "error"]
         threads = str(many if app == APPS["sleeping"] else workers)
