@@ -20,7 +20,11 @@ pub(crate) fn duration(seconds: f64, what: &str) -> PyResult<Option<Duration>> {
     let duration = Duration::try_from_secs_f64(seconds).ok();
     // Who waits for what is left of a time, again and again, would do so for ever where the clock stands.
     let too_short = seconds > 0.0 && duration == Some(Duration::ZERO);
-    Ok(if too_short { Some(Duration::from_nanos(1)) } else { duration })
+    Ok(if too_short {
+        Some(Duration::from_nanos(1))
+    } else {
+        duration
+    })
 }
 
 /// When a wait of so many nanoseconds ends, as C code gives it: never for a negative number.
