@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use roving_store::{
-    Ack, Claim, NewJob, Outcome, QueueSettings, SqliteOptions, Status, Store, WorkerId, wait,
+    Ack, Claim, MemoryOptions, MemoryStore, NewJob, Outcome, QueueSettings, SqliteOptions, Status, Store, WorkerId, wait,
 };
 
 struct Options {
@@ -58,9 +58,16 @@ fn main() {
             rates("sqlite", &store, callers, options.seconds);
             batches("sqlite", &store, options.seconds.min(2.0));
         }
+        if wanted("memory") {
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(MemoryOptions::default()));
+            rates("memory", &store, callers, options.seconds);
+            batches("memory", &store, options.seconds.min(2.0));
+        }
     }
     if wanted("curve") {
         curve("sqlite", &open(&options.folder, "curve.db"));
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(MemoryOptions::default()));
+        curve("memory", &store);
     }
     std::fs::remove_dir_all(&options.folder).unwrap();
 }

@@ -20,6 +20,7 @@ mod change;
 mod clock;
 mod error;
 mod job;
+mod memory;
 mod rate;
 mod sqlite;
 
@@ -31,4 +32,5 @@ pub use change::{Change, Listener, Watch};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::Error;
 pub use job::{Attempt, Claimed, Job, JobId, NewJob, Status, Unique, WorkerId};
+pub use memory::{MemoryOptions, MemoryStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
