@@ -88,6 +88,10 @@ fn live(store: &dyn Store) -> u64 {
 
 fn enqueue_on(store: &dyn Store, journal: &Journal, mut random: Random) {
     loop {
+        // What piles up would only have to be drained in the end.
+        while random.below(10) == 0 && live(store) > 300 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let jobs: Vec<NewJob> = (0..1 + random.below(4))
             .map(|_| NewJob {
                 keep: [0, 5, 3_600_000][random.below(3) as usize],
@@ -196,17 +200,21 @@ fn check(path: &Path, killed: &HashSet<u32>) -> String {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
         let job = seen.entry(words[1].parse().unwrap()).or_default();
-        let ended = job.acknowledged.values().any(|status| status.is_finished());
+        // What was noted last may have been done first, by another process: the attempts have the true order.
         match words[0] {
             "E" => job.enqueued = true,
-            "R" => {
-                assert!(!ended, "{line}: it ran after it was acknowledged");
-                job.runs.push((words[2].parse().unwrap(), words[3].parse().unwrap()));
-            }
-            _ => {
-                assert!(!ended, "{line}: it was acknowledged twice");
-                job.acknowledged.insert(words[2].parse().unwrap(), words[3].parse().unwrap());
-            }
+            "R" => job.runs.push((words[2].parse().unwrap(), words[3].parse().unwrap())),
+            _ => drop(job.acknowledged.insert(words[2].parse().unwrap(), words[3].parse().unwrap())),
+        }
+    }
+    for (id, job) in &mut seen {
+        job.runs.sort_unstable();
+        let numbers: HashSet<u32> = job.runs.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers.len(), job.runs.len(), "{id}: an attempt ran twice");
+        let ends = job.acknowledged.iter().filter(|(_, status)| status.is_finished());
+        for (number, status) in ends {
+            let last = job.runs.last().map_or(0, |(last, _)| *last);
+            assert!(*number >= last, "{id} was {status} by attempt {number}, and ran again as {last}");
         }
     }
     let store = open(path);
@@ -263,7 +271,7 @@ fn a_kill_in_a_migration_leaves_one_version_or_the_other() {
             line.clear();
             output.read_line(&mut line).unwrap();
         }
-        std::thread::sleep(Duration::from_micros(random.below(6000)));
+        std::thread::sleep(Duration::from_micros(random.below(30_000)));
         child.kill().unwrap();
         child.wait().unwrap();
         let version = rusqlite::Connection::open(&path).ok();

@@ -394,6 +394,12 @@ fn rate_limits(case: &Case) {
     assert_eq!(claim(store, two, 9).len(), 0);
     wait(|done| store.set_rate("api", None, done)).unwrap();
     assert_eq!(claim(store, two, 9).len(), 3);
+    // What expired takes no token.
+    wait(|done| store.set_rate("other", Some(Rate { burst: 1, ..rate }), done)).unwrap();
+    let other = |task: &str, expires| NewJob { limit: Some("other".into()), expires, ..job(task) };
+    enqueue(store, other("over", Some(NOON)));
+    enqueue(store, other("runs", None));
+    assert_eq!(tasks(&claim(store, one, 9)), ["runs"]);
     let bad = Rate { count: 0, ..rate };
     assert!(matches!(wait(|done| store.set_rate("api", Some(bad), done)), Err(Error::Invalid(_))));
 }

@@ -94,10 +94,11 @@ impl State {
         let mut claimed = Vec::new();
         while claimed.len() < claim.max {
             let Some((lane, seq)) = self.pick(&claim.queues) else { break };
+            let Some(job) = self.begin(seq, claim.worker) else { continue };
             if let Some((rate, full_at)) = self.lanes[lane].rate.as_ref().and_then(|name| self.rates.get_mut(name)) {
                 *full_at = rate.take(*full_at, self.steady, 1);
             }
-            claimed.extend(self.begin(seq, claim.worker));
+            claimed.push(job);
         }
         Ok(claimed)
     }
@@ -119,6 +120,7 @@ impl State {
         heads.min().map(|((_, seq), at)| (at, seq))
     }
 
+    /// Begins an attempt; None if the job has expired instead.
     fn begin(&mut self, seq: i64, worker: WorkerId) -> Option<Claimed> {
         self.unindex(seq);
         let entry = self.jobs.get_mut(&seq)?;

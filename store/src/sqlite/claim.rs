@@ -19,21 +19,31 @@ pub(super) fn claim(tx: &mut Tx<'_>, claim: &Claim) -> rusqlite::Result<Result<V
     let mut claimed = Vec::new();
     let mut passed = 0;
     while claimed.len() < claim.max && passed < SLICE {
-        let wanted = claim.max - claimed.len();
-        let picked = pick(tx, claim, wanted)?;
-        if picked.is_empty() {
-            break;
-        }
-        for seq in picked {
-            match begin(tx, seq, claim.worker)? {
-                Some(job) => claimed.push(job),
-                None => passed += 1,
+        match pick(tx, claim, claim.max - claimed.len())? {
+            // Those that have expired first, so that they take nobody's place, room or token.
+            Picked::Expired(expired) => {
+                passed += expired.len();
+                expired.into_iter().try_for_each(|seq| expire(tx, seq))?;
+            }
+            Picked::Next(next) if next.is_empty() => break,
+            Picked::Next(next) => {
+                for seq in next {
+                    claimed.extend(begin(tx, seq, claim.worker)?);
+                }
             }
         }
     }
     // So many had expired that it was left at those: there may be more.
     tx.effects.ready |= passed >= SLICE;
     Ok(Ok(claimed))
+}
+
+/// What a look at the heads of the lanes gave.
+enum Picked {
+    /// These are to be begun, in this order.
+    Next(Vec<i64>),
+    /// These have expired: look again without them.
+    Expired(Vec<i64>),
 }
 
 /// Queues what is due.
@@ -54,16 +64,22 @@ pub(super) fn promote(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
 }
 
 /// The jobs that are next, at most `wanted`, in their order. Tokens of their limits are taken.
-fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Vec<i64>> {
+fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Picked> {
     let lanes = open_lanes(tx, claim, wanted)?;
-    let mut heads: Vec<(i32, i64, usize)> = Vec::new();
+    let mut heads: Vec<(i64, i64, usize, bool)> = Vec::new();
+    let mut expired = Vec::new();
+    let now = tx.now;
     for (at, open) in lanes.iter().enumerate() {
         let most = open.room.min(open.tokens).min(wanted);
-        let read = |row: &rusqlite::Row<'_>| Ok((-row.get::<_, i32>(1)?, row.get::<_, i64>(0)?, at));
+        let read = |row: &rusqlite::Row<'_>| {
+            let expires: Option<i64> = row.get(2)?;
+            let is_over = expires.is_some_and(|expires| expires <= now);
+            Ok((-row.get::<_, i64>(1)?, row.get::<_, i64>(0)?, at, is_over))
+        };
         // One more than the limit gives, to know whether there is somebody to wake when it has room again.
         let look = if open.lane.rate.is_some() { most + 1 } else { most };
         let found = tx.rows(
-            "SELECT seq, priority FROM jobs INDEXED BY jobs_queued WHERE status = 0 AND lane = ?1
+            "SELECT seq, priority, expires FROM jobs INDEXED BY jobs_queued WHERE status = 0 AND lane = ?1
                 ORDER BY priority DESC, seq LIMIT ?2",
             &[&open.lane.id, &(look as i64)],
             read,
@@ -84,7 +100,7 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Vec<i
     // Lanes share their queue's room and their limit's tokens.
     let mut picked = Vec::new();
     let mut spent: Vec<(&Lane, usize)> = Vec::new();
-    for (_, seq, at) in heads {
+    for (_, seq, at, is_over) in heads {
         if picked.len() == wanted {
             break;
         }
@@ -95,18 +111,25 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Vec<i
         {
             continue;
         }
+        if is_over {
+            expired.push(seq);
+            continue;
+        }
         match spent.iter_mut().find(|(lane, _)| lane.id == open.lane.id) {
             Some((_, n)) => *n += 1,
             None => spent.push((&open.lane, 1)),
         }
         picked.push(seq);
     }
+    if !expired.is_empty() {
+        return Ok(Picked::Expired(expired));
+    }
     for (lane, tokens) in spent {
         if let Some(name) = &lane.rate {
             take_tokens(tx, name, tokens)?;
         }
     }
-    Ok(picked)
+    Ok(Picked::Next(picked))
 }
 
 fn take_tokens(tx: &mut Tx<'_>, name: &str, tokens: usize) -> rusqlite::Result<()> {
@@ -162,21 +185,18 @@ fn running(tx: &Tx<'_>, queue: &str) -> rusqlite::Result<usize> {
     Ok(running)
 }
 
-/// Begins an attempt; None if the job has expired instead.
+/// Begins an attempt.
 fn begin(tx: &mut Tx<'_>, seq: i64, worker: WorkerId) -> rusqlite::Result<Option<Claimed>> {
     const BEGIN: &str = "
         UPDATE jobs SET status = 2, worker = ?2, claims = claims + 1, attempts = attempts + 1, started_at = ?3,
             unique_slot = CASE WHEN unique_until_started THEN NULL ELSE unique_slot END
-        WHERE seq = ?1 AND (expires IS NULL OR expires > ?3)
+        WHERE seq = ?1
         RETURNING ";
     thread_local! {
         static SQL: String = format!("{BEGIN}{}", row::COLUMNS);
     }
     let found = SQL.with(|sql| tx.first(sql, (seq, worker.0, tx.now), row::job))?;
-    let Some(found) = found else {
-        expire(tx, seq)?;
-        return Ok(None);
-    };
+    let Some(found) = found else { return Ok(None) };
     let Found { job, claims, .. } = found.complete(tx.connection, &mut tx.cache.lanes, true)?;
     let attempt = Attempt { job: job.id, worker, number: claims, seq };
     Ok(Some(Claimed { job, attempt }))

@@ -134,7 +134,10 @@ fn shrink(tx: &Tx<'_>) -> rusqlite::Result<()> {
     let free = number("PRAGMA freelist_count")?.unwrap_or(0);
     let all = number("PRAGMA page_count")?.unwrap_or(0);
     if free > 1000 && free * 4 > all {
-        tx.prepare("PRAGMA incremental_vacuum(500)")?.query(())?.next()?;
+        // A row a page, or so: it goes on as long as it is asked.
+        let mut vacuum = tx.prepare("PRAGMA incremental_vacuum(500)")?;
+        let mut steps = vacuum.query(())?;
+        while steps.next()?.is_some() {}
     }
     Ok(())
 }

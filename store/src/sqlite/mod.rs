@@ -59,11 +59,16 @@ impl Shared {
         Arc::clone(&self.liveness.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The lock file that is in place now.
+    /// The lock file that is in place now. Should somebody have deleted the one that was, its locks say nothing to others,
+    /// nor theirs to us: all of ours are taken in the new one as well, as long as they are not taken for dead.
     fn current_liveness(&self) -> Result<Arc<Liveness>, Error> {
         let mut liveness = self.liveness.lock().unwrap_or_else(PoisonError::into_inner);
         if !liveness.in_place() {
-            *liveness = Arc::new(Liveness::open(&self.path)?);
+            let new = Liveness::open(&self.path)?;
+            for worker in self.ours() {
+                new.hold(worker)?;
+            }
+            *liveness = Arc::new(new);
         }
         Ok(Arc::clone(&liveness))
     }
@@ -93,7 +98,10 @@ impl Shared {
 
     fn take_over(self: &Arc<Self>, done: Done<TakenOver>) {
         let shared = Arc::clone(self);
-        let work = move |tx: &mut Tx<'_>| workers::take_over(tx, &shared.liveness(), &shared.ours()).map(Ok);
+        let work = move |tx: &mut Tx<'_>| match shared.current_liveness() {
+            Ok(liveness) => workers::take_over(tx, &liveness, &shared.ours()).map(Ok),
+            Err(error) => Ok(Err(error)),
+        };
         self.inbox.submit(work, done);
     }
 

@@ -1,8 +1,8 @@
 //! The thread that waits: for other processes' commits, for due times, for the deaths of others' workers.
 //!
 //! Commits elsewhere are noticed through inotify on the write-ahead log, which every commit writes to and which stays
-//! where it is while anybody has the database open: at once, and with no wake-up while nothing happens. What then
-//! happened is asked of SQLite (`data_version`), at most every [`PAUSE`]. Should the system have no inotify instance left,
+//! where it is while anybody has the database open: soon, and with no wake-up while nothing happens. What then
+//! happened is asked of SQLite (`data_version`) by the writer, at most every [`PAUSE`]. Should the system have no inotify instance left,
 //! `data_version` is polled. Due times are absolute times of a timerfd, which tells when the clock is set.
 
 use std::fs::File;
@@ -10,7 +10,6 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use rusqlite::Connection;
 
 use super::Shared;
 use super::workers;
+use crate::api::Done;
 use crate::change::Change;
 use crate::error::Error;
 
@@ -47,21 +47,20 @@ const NEVER: Times = Times { due: i64::MAX, prune: i64::MAX, room: i64::MAX };
 struct Rung {
     closed: bool,
     elsewhere: bool,
+    look_again: bool,
 }
 
 /// How the writer tells the thread of something.
 pub(super) struct Bell {
     event: File,
     rung: Mutex<(Rung, Times)>,
-    /// Commits of this store's.
-    commits: AtomicU64,
 }
 
 impl Bell {
     pub(super) fn new() -> Result<Self, Error> {
         // SAFETY: no memory is involved.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        Ok(Bell { event: own(event)?, rung: Mutex::new((Rung::default(), NEVER)), commits: AtomicU64::new(0) })
+        Ok(Bell { event: own(event)?, rung: Mutex::new((Rung::default(), NEVER)) })
     }
 
     fn ring(&self) {
@@ -77,7 +76,6 @@ impl Bell {
 
     /// A commit of our own, with the times that it brings. Rings only for one that is earlier than what is waited for.
     pub(super) fn committed(&self, due: Option<i64>, prune: Option<i64>, room: Option<i64>, elsewhere: bool) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
         if due.is_none() && prune.is_none() && room.is_none() && !elsewhere {
             return;
         }
@@ -119,7 +117,6 @@ pub(super) struct Watcher {
     log: Option<File>,
     timer: File,
     seen_version: i64,
-    seen_commits: u64,
     next_peers: Option<Instant>,
     last_prune: Option<Instant>,
 }
@@ -134,7 +131,6 @@ impl Watcher {
             connection,
             timer: own(timer)?,
             seen_version: -1,
-            seen_commits: 0,
             next_peers: None,
             last_prune: None,
         })
@@ -158,6 +154,7 @@ impl Watcher {
             if rung.closed {
                 return;
             }
+            touched |= rung.look_again;
             if rung.elsewhere {
                 self.changed_elsewhere();
             }
@@ -279,19 +276,27 @@ impl Watcher {
         });
     }
 
+    /// Has the writer look. A commit shows only some time after it was written to the log, when it is on disk: a look from
+    /// here may come too soon, and nothing would tell of it later. The writer's empty transaction begins when whoever
+    /// writes now is through.
     fn look_for_commits(&mut self) {
-        let commits = self.shared.bell.commits.load(Ordering::Relaxed);
-        let own = std::mem::replace(&mut self.seen_commits, commits) != commits;
-        let Some(version) = self.version() else { return };
-        if std::mem::replace(&mut self.seen_version, version) == version {
-            return;
+        if self.log.is_none() {
+            // Polled: here a commit that does not show yet is seen the next time.
+            let Some(version) = self.version() else { return };
+            if std::mem::replace(&mut self.seen_version, version) == version {
+                return;
+            }
         }
-        if own {
-            // Ours alone, or others' too? The writer's own connection can tell.
-            self.shared.inbox.submit(|_| Ok(Ok(())), Box::new(|_| ()));
-        } else {
-            self.changed_elsewhere();
-        }
+        let shared = Arc::downgrade(&self.shared);
+        let told: Done<()> = Box::new(move |looked| {
+            if looked.is_err()
+                && let Some(shared) = shared.upgrade()
+            {
+                shared.bell.with(|rung, _| rung.look_again = true);
+                shared.bell.ring();
+            }
+        });
+        self.shared.inbox.submit(|_| Ok(Ok(())), told);
     }
 
     fn version(&self) -> Option<i64> {
@@ -324,8 +329,9 @@ impl Watcher {
     fn look_at_peers(&mut self) {
         let ours = self.shared.ours();
         // What cannot be read now is looked at again.
-        let (dead, others) =
-            workers::look(&self.connection, &self.shared.liveness(), &ours).unwrap_or((false, true));
+        let liveness = self.shared.current_liveness().ok();
+        let looked = liveness.and_then(|liveness| workers::look(&self.connection, &liveness, &ours).ok());
+        let (dead, others) = looked.unwrap_or((false, true));
         self.next_peers = others.then(|| Instant::now() + PEERS);
         if dead {
             self.shared.take_over(Box::new(|_| ()));
