@@ -226,15 +226,31 @@ fn a_job_of_another_process_is_cancelled() {
 }
 
 #[test]
-fn due_jobs_are_told_of() {
+fn due_jobs_and_limits_are_told_of() {
     let folder = Folder::new("due");
-    let store = open(&folder.join("jobs.db"));
-    let (changes, _watch) = listen(&store);
-    let worker = register(&store);
-    enqueue(&store, NewJob { eta: Some(SystemClock.wall() + 50), ..job("later") });
-    assert!(claim(&store, worker, 1).is_empty());
-    hears(&changes, |change| *change == Change::Ready);
-    assert_eq!(claim(&store, worker, 1).len(), 1);
+    let stores: [Box<dyn Store>; 2] =
+        [Box::new(open(&folder.join("jobs.db"))), Box::new(MemoryStore::new(MemoryOptions::default()))];
+    for store in &stores {
+        let store = &**store;
+        let (changes, _watch) = listen(store);
+        let worker = register(store);
+        // Whoever claims whenever it is told to gets them.
+        let claim_when_told = || {
+            while claim(store, worker, 1).is_empty() {
+                hears(&changes, |change| *change == Change::Ready);
+            }
+        };
+        enqueue(store, NewJob { eta: Some(SystemClock.wall() + 50), ..job("later") });
+        claim_when_told();
+        wait(|done| store.set_rate("slow", Some(Rate { count: 20, period: 1000, burst: 1 }), done)).unwrap();
+        for _ in 0..3 {
+            enqueue(store, NewJob { limit: Some("slow".into()), ..job("limited") });
+        }
+        let begin = Instant::now();
+        (0..3).for_each(|_| claim_when_told());
+        let took = begin.elapsed();
+        assert!((Duration::from_millis(90)..Duration::from_secs(2)).contains(&took), "{took:?}");
+    }
 }
 
 #[test]

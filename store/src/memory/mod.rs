@@ -5,7 +5,8 @@ mod change;
 mod life;
 mod state;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::state::{Effects, State};
@@ -51,10 +52,18 @@ impl std::fmt::Debug for MemoryOptions {
 /// Jobs in memory, for tests and for what may be lost with the process. Workers die with it as well; [`Store::evict`] plays
 /// their deaths.
 ///
-/// It has no thread: what becomes due is claimed by whoever claims next, and [`Store::prune`] (which every thousandth
-/// acknowledgement does as well) forgets what is over. [`MemoryStore::next_time`] says when to claim again.
+/// Its one thread starts with the first [`Store::watch`], and tells when something becomes due. [`Store::prune`] (which
+/// every thousandth acknowledgement does as well) forgets what is over.
 pub struct MemoryStore {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the store and its thread share.
+struct Shared {
     state: Mutex<State>,
+    /// Told when there is an earlier time to wait for, or the store is closed.
+    sooner: Condvar,
     listeners: Arc<Listeners>,
 }
 
@@ -67,27 +76,59 @@ impl std::fmt::Debug for MemoryStore {
 impl MemoryStore {
     /// An empty store.
     pub fn new(options: MemoryOptions) -> Self {
-        MemoryStore { state: Mutex::new(State::new(options)), listeners: Arc::new(Listeners::default()) }
-    }
-
-    /// In how many milliseconds something may be claimed that may not be now, if nothing else happens.
-    pub fn next_time(&self) -> Option<i64> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).next_time()
+        let shared = Shared {
+            state: Mutex::new(State::new(options)),
+            sooner: Condvar::new(),
+            listeners: Arc::new(Listeners::default()),
+        };
+        MemoryStore { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
     /// Makes a call, tells of what it changed, and says what came of it; without the lock.
     fn call<T>(&self, done: Done<T>, work: impl FnOnce(&mut State) -> Result<T, Error>) {
         let (outcome, effects) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.shared.lock();
             if state.closed {
                 (Err(Error::Closed), Effects::default())
             } else {
                 state.look_at_clock();
-                (work(&mut state), std::mem::take(&mut state.effects))
+                let outcome = work(&mut state);
+                if state.waited_for.is_some_and(|until| state.next_time().is_some_and(|next| next < until)) {
+                    self.shared.sooner.notify_one();
+                }
+                (outcome, std::mem::take(&mut state.effects))
             }
         };
-        self.tell(effects);
+        self.shared.tell(effects);
         done(outcome);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's work: tells of what is due, until the store is closed.
+    fn keep_time(&self) {
+        let mut state = self.lock();
+        while !state.closed {
+            state.look_at_clock();
+            let next = state.next_time();
+            let until = next.unwrap_or(i64::MAX);
+            state.waited_for = Some(until);
+            let rest = Duration::from_millis(until.saturating_sub(state.steady).max(0) as u64);
+            // The wall clock may be set meanwhile: no wait is long.
+            let rest = rest.min(Duration::from_secs(if next.is_some() { 1 } else { 3600 }));
+            (state, _) = self.sooner.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner);
+            state.look_at_clock();
+            if state.steady >= until {
+                state.told_until = state.now;
+                drop(state);
+                self.listeners.tell(&Change::Ready);
+                state = self.lock();
+            }
+        }
     }
 
     fn tell(&self, effects: Effects) {
@@ -215,10 +256,29 @@ impl Store for MemoryStore {
     }
 
     fn watch(&self, listener: Listener) -> Watch {
-        self.listeners.add(listener)
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() && self.shared.lock().options.clock.moves() {
+            let shared = Arc::clone(&self.shared);
+            let started = std::thread::Builder::new().name("store-watcher".into()).spawn(move || shared.keep_time());
+            // Without it, what is due is claimed when somebody claims.
+            *thread = started.ok();
+        }
+        self.shared.listeners.add(listener)
     }
 
     fn close(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.lock().closed = true;
+        self.shared.sooner.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A listener that drops the last handle of the store does so on that thread.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -62,6 +62,10 @@ pub(super) struct State {
     pub(super) once: HashMap<String, (Vec<u8>, i64)>,
     pub(super) log: VecDeque<LogEntry>,
     pub(super) acknowledged: u64,
+    /// What the thread waits for, by the steady clock.
+    pub(super) waited_for: Option<i64>,
+    /// Up to which time of day the thread told of what is due.
+    pub(super) told_until: i64,
 }
 
 impl State {
@@ -89,6 +93,8 @@ impl State {
             once: HashMap::new(),
             log: VecDeque::new(),
             acknowledged: 0,
+            waited_for: None,
+            told_until: 0,
         }
     }
 
@@ -202,12 +208,14 @@ impl State {
         Stats { queues: named.collect() }
     }
 
-    pub(super) fn next_time(&mut self) -> Option<i64> {
-        self.look_at_clock();
-        let due = self.scheduled.first().map(|(eta, _)| (eta - self.now).max(0));
+    /// When something may be claimed that may not be now, if nothing else happens; by the steady clock.
+    pub(super) fn next_time(&self) -> Option<i64> {
+        // What was told of and not claimed waits for whoever claims next.
+        let due = self.scheduled.range((self.told_until.saturating_add(1), i64::MIN)..).next();
+        let due = due.map(|(eta, _)| self.steady + (eta - self.now).max(0));
         let room = self.lanes.iter().filter(|lane| !lane.queued.is_empty()).filter_map(|lane| {
             let (rate, full_at) = self.rates.get(lane.rate.as_ref()?)?;
-            Some((rate.next(*full_at, self.steady) - self.steady).max(0))
+            Some(rate.next(*full_at, self.steady)).filter(|next| *next > self.steady)
         });
         room.chain(due).min()
     }
