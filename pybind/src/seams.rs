@@ -15,10 +15,10 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use roving_runtime::sync::{LotPlace, LotWait};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_ulonglong, c_void};
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::ptr;
 
 /// As `enum rv_group` has them.
 const GROUPS: [&str; 5] = ["thread", "queue", "pipe", "subprocess", "signal"];

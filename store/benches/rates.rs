@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use roving_store::{
-    Ack, Claim, MemoryOptions, MemoryStore, NewJob, Outcome, QueueSettings, SqliteOptions, Status, Store, WorkerId, wait,
+    Ack, Claim, MemoryOptions, MemoryStore, NewJob, Outcome, QueueSettings, SqliteOptions, Status, Store,
+    WorkerId, wait,
 };
 
 struct Options {
@@ -31,7 +32,12 @@ fn options() -> Options {
     while let Some(word) = words.next() {
         match word.as_str() {
             "--folder" => options.folder = words.next().expect("--folder FOLDER").into(),
-            "--seconds" => options.seconds = words.next().and_then(|word| word.parse().ok()).expect("--seconds NUMBER"),
+            "--seconds" => {
+                options.seconds = words
+                    .next()
+                    .and_then(|word| word.parse().ok())
+                    .expect("--seconds NUMBER");
+            }
             "--only" => options.only.push(words.next().expect("--only NAME")),
             // What cargo bench says.
             "--bench" => {}
@@ -42,7 +48,10 @@ fn options() -> Options {
 }
 
 fn no_op() -> NewJob {
-    NewJob { keep: 60_000, ..NewJob::new("bench.no_op", "default", r#"{"args":[1,2],"kwargs":{}}"#) }
+    NewJob {
+        keep: 60_000,
+        ..NewJob::new("bench.no_op", "default", r#"{"args":[1,2],"kwargs":{}}"#)
+    }
 }
 
 fn main() {
@@ -91,7 +100,11 @@ fn disk(folder: &Path) {
             file.write_all(&block).unwrap();
             file.sync_data().unwrap();
         }
-        println!("disk: {} KiB and fdatasync: {:.3} ms", bytes >> 10, begin.elapsed().as_secs_f64() * 1000.0 / f64::from(rounds));
+        println!(
+            "disk: {} KiB and fdatasync: {:.3} ms",
+            bytes >> 10,
+            begin.elapsed().as_secs_f64() * 1000.0 / f64::from(rounds)
+        );
         std::fs::remove_file(path).unwrap();
     }
 }
@@ -103,9 +116,19 @@ fn register(store: &Arc<dyn Store>) -> WorkerId {
 fn one_life(store: &Arc<dyn Store>, worker: WorkerId) -> bool {
     let enqueued = wait(|done| store.enqueue(vec![no_op()], done)).unwrap();
     assert!(enqueued[0].is_ok());
-    let claim = Claim { worker, queues: vec!["default".into()], max: 1 };
-    let Some(claimed) = wait(|done| store.claim(claim, done)).unwrap().pop() else { return false };
-    let ack = Ack { attempt: claimed.attempt, outcome: Outcome::Succeeded { result: None }, then: Vec::new() };
+    let claim = Claim {
+        worker,
+        queues: vec!["default".into()],
+        max: 1,
+    };
+    let Some(claimed) = wait(|done| store.claim(claim, done)).unwrap().pop() else {
+        return false;
+    };
+    let ack = Ack {
+        attempt: claimed.attempt,
+        outcome: Outcome::Succeeded { result: None },
+        then: Vec::new(),
+    };
     let acked = wait(|done| store.acknowledge(vec![ack], done)).unwrap();
     assert_eq!(acked, [Ok(Status::Succeeded)]);
     true
@@ -128,7 +151,10 @@ fn rates(name: &str, store: &Arc<dyn Store>, callers: usize, seconds: f64) {
         }
     });
     let rate = lives.load(Ordering::Relaxed) as f64 / begin.elapsed().as_secs_f64();
-    println!("{name}: {callers} callers, one job at a time: {rate:.0} jobs/s, {:.0} calls/s", rate * 3.0);
+    println!(
+        "{name}: {callers} callers, one job at a time: {rate:.0} jobs/s, {:.0} calls/s",
+        rate * 3.0
+    );
 }
 
 /// The same by calls that each take 64 jobs, with 8 threads that keep calling: what a busy server comes to.
@@ -144,10 +170,18 @@ fn batches(name: &str, store: &Arc<dyn Store>, seconds: f64) {
                 while Instant::now() < end {
                     let jobs = (0..AT_ONCE).map(|_| no_op()).collect();
                     wait(|done| store.enqueue(jobs, done)).unwrap();
-                    let claim = Claim { worker, queues: Vec::new(), max: AT_ONCE };
+                    let claim = Claim {
+                        worker,
+                        queues: Vec::new(),
+                        max: AT_ONCE,
+                    };
                     let claimed = wait(|done| store.claim(claim, done)).unwrap();
                     let succeeded = || Outcome::Succeeded { result: None };
-                    let acks = claimed.iter().map(|job| Ack { attempt: job.attempt, outcome: succeeded(), then: Vec::new() });
+                    let acks = claimed.iter().map(|job| Ack {
+                        attempt: job.attempt,
+                        outcome: succeeded(),
+                        then: Vec::new(),
+                    });
                     let acks: Vec<Ack> = acks.collect();
                     let count = acks.len() as u64;
                     wait(|done| store.acknowledge(acks, done)).unwrap();
@@ -179,11 +213,25 @@ fn curve(name: &str, store: &Arc<dyn Store>) {
             wait(|done| store.enqueue((0..100).map(|_| no_op()).collect(), done)).unwrap();
             enqueue += begin.elapsed();
             let begin = Instant::now();
-            let claimed = wait(|done| store.claim(Claim { worker, queues: vec![], max: 100 }, done)).unwrap();
+            let claimed = wait(|done| {
+                store.claim(
+                    Claim {
+                        worker,
+                        queues: vec![],
+                        max: 100,
+                    },
+                    done,
+                );
+            })
+            .unwrap();
             claim += begin.elapsed();
             assert_eq!(claimed.len(), 100);
             let succeeded = || Outcome::Succeeded { result: None };
-            let acks = claimed.iter().map(|job| Ack { attempt: job.attempt, outcome: succeeded(), then: Vec::new() });
+            let acks = claimed.iter().map(|job| Ack {
+                attempt: job.attempt,
+                outcome: succeeded(),
+                then: Vec::new(),
+            });
             let acks = acks.collect();
             let begin = Instant::now();
             wait(|done| store.acknowledge(acks, done)).unwrap();

@@ -173,7 +173,9 @@ impl Rate {
     pub(crate) fn check(&self) -> Result<(), Error> {
         const YEAR: i64 = 366 * 24 * 3600 * 1000;
         if self.count == 0 || self.burst == 0 || !(1..=YEAR).contains(&self.period) {
-            return Err(Error::Invalid(format!("{self:?}: count and burst are at least 1, period 1 ms to a year")));
+            return Err(Error::Invalid(format!(
+                "{self:?}: count and burst are at least 1, period 1 ms to a year"
+            )));
         }
         Ok(())
     }

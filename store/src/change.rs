@@ -31,7 +31,9 @@ pub struct Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +60,10 @@ impl Listeners {
         list.0 += 1;
         let key = list.0;
         list.1.push((key, listener));
-        Watch { listeners: Arc::downgrade(self), key }
+        Watch {
+            listeners: Arc::downgrade(self),
+            key,
+        }
     }
 
     pub(crate) fn any(&self) -> bool {
@@ -67,7 +72,12 @@ impl Listeners {
 
     /// Tells all of them, without the lock: a listener may end a watch.
     pub(crate) fn tell(&self, change: &Change) {
-        let listeners: Vec<Listener> = self.lock().1.iter().map(|(_, listener)| Arc::clone(listener)).collect();
+        let listeners: Vec<Listener> = self
+            .lock()
+            .1
+            .iter()
+            .map(|(_, listener)| Arc::clone(listener))
+            .collect();
         for listener in listeners {
             // A listener that panics must not take the store's thread with it.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(change)));

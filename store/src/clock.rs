@@ -27,7 +27,10 @@ impl Clock for SystemClock {
     }
 
     fn steady(&self) -> i64 {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: the timespec is ours. The call cannot fail: the clock is one that Linux has.
         unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
         now.tv_sec * 1000 + now.tv_nsec / 1_000_000
@@ -48,7 +51,10 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock at this time of day.
     pub fn new(wall: i64) -> Self {
-        ManualClock { wall: AtomicI64::new(wall), steady: AtomicI64::new(1_000_000) }
+        ManualClock {
+            wall: AtomicI64::new(wall),
+            steady: AtomicI64::new(1_000_000),
+        }
     }
 
     /// Lets time pass.

@@ -55,7 +55,9 @@ impl fmt::Display for Error {
         match self {
             Error::Invalid(what) => write!(f, "{what}"),
             Error::Stale => write!(f, "this attempt is over: the job was acknowledged or taken over"),
-            Error::UnknownWorker => write!(f, "the worker is not registered, or was given up: register again"),
+            Error::UnknownWorker => {
+                write!(f, "the worker is not registered, or was given up: register again")
+            }
             Error::UnknownJob => write!(f, "no such job"),
             Error::WrongStatus(status) => write!(f, "the job is {status}"),
             Error::Full(what) => write!(f, "no room for the job store: {what}"),
@@ -70,7 +72,10 @@ impl fmt::Display for Error {
             Error::Open(what) => write!(f, "cannot open the job store: {what}"),
             Error::Io(what) => write!(f, "the job store failed to read or write: {what}"),
             Error::Closed => write!(f, "the job store is closed"),
-            Error::Forked => write!(f, "the job store was opened before this process was forked: open it again here"),
+            Error::Forked => write!(
+                f,
+                "the job store was opened before this process was forked: open it again here"
+            ),
             Error::Internal(what) => write!(f, "a fault in the job store: {what}"),
         }
     }

@@ -18,8 +18,13 @@ impl JobId {
         // Milliseconds above, a counter of 12 bits below; ids stay in order when the clock is set back, or when more than
         // 4096 are made in a millisecond.
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64) << 12;
-        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
+            << 12;
+        let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+            Some(now.max(last + 1))
+        });
         let stamp = now.max(last.unwrap_or_default() + 1);
         let mut bytes = random_bytes();
         bytes[..6].copy_from_slice(&(stamp >> 12).to_be_bytes()[2..]);
@@ -56,7 +61,10 @@ fn random_bytes() -> [u8; 16] {
         }
         // Up to 256 bytes are given whole once the system has its entropy; until then a signal may interrupt.
         let error = std::io::Error::last_os_error();
-        assert!(error.kind() == std::io::ErrorKind::Interrupted, "no random numbers: {error}");
+        assert!(
+            error.kind() == std::io::ErrorKind::Interrupted,
+            "no random numbers: {error}"
+        );
     }
 }
 
@@ -86,10 +94,19 @@ impl FromStr for JobId {
         let mut bytes = [0; 16];
         let mut digits = text.bytes().filter(|byte| *byte != b'-');
         for byte in &mut bytes {
-            let mut digit = || digits.next().and_then(|digit| (digit as char).to_digit(16)).ok_or_else(invalid);
+            let mut digit = || {
+                digits
+                    .next()
+                    .and_then(|digit| (digit as char).to_digit(16))
+                    .ok_or_else(invalid)
+            };
             *byte = (digit()? * 16 + digit()?) as u8;
         }
-        if digits.next().is_some() { Err(invalid()) } else { Ok(JobId(bytes)) }
+        if digits.next().is_some() {
+            Err(invalid())
+        } else {
+            Ok(JobId(bytes))
+        }
     }
 }
 
@@ -143,7 +160,10 @@ impl Status {
 
     /// Whether nothing more happens to the job unless somebody retries it.
     pub fn is_finished(self) -> bool {
-        !matches!(self, Status::Queued | Status::Scheduled | Status::Running | Status::Waiting)
+        !matches!(
+            self,
+            Status::Queued | Status::Scheduled | Status::Running | Status::Waiting
+        )
     }
 
     /// The status in lower case, as it is shown.
@@ -263,20 +283,28 @@ impl NewJob {
         }
         if self.payload.len() > max_payload {
             let length = self.payload.len();
-            return Err(Error::Invalid(format!("the payload has {length} bytes, and at most {max_payload} are taken")));
+            return Err(Error::Invalid(format!(
+                "the payload has {length} bytes, and at most {max_payload} are taken"
+            )));
         }
         if self.max_attempts == 0 {
-            return Err(Error::Invalid("max_attempts is 0: the job would never run".into()));
+            return Err(Error::Invalid(
+                "max_attempts is 0: the job would never run".into(),
+            ));
         }
         if self.keep < 0 {
             return Err(Error::Invalid(format!("keep is {} ms", self.keep)));
         }
         if self.waits_for.is_some() && self.waits_for == self.group {
-            return Err(Error::Invalid("a job cannot wait for the group that it is of".into()));
+            return Err(Error::Invalid(
+                "a job cannot wait for the group that it is of".into(),
+            ));
         }
         for (what, time) in [("eta", self.eta), ("expires", self.expires)] {
             if time.is_some_and(|time| !(0..=MAX_TIME).contains(&time)) {
-                return Err(Error::Invalid(format!("{what} is no time in milliseconds since 1970")));
+                return Err(Error::Invalid(format!(
+                    "{what} is no time in milliseconds since 1970"
+                )));
             }
         }
         Ok(())
@@ -289,7 +317,9 @@ pub(crate) const MAX_TIME: i64 = 253_402_300_799_999;
 /// What a name may be.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     if name.is_empty() || name.len() > 1000 || name.contains('\0') {
-        return Err(Error::Invalid(format!("the {what} has to have 1 to 1000 bytes, none of them zero: {name:.40?}")));
+        return Err(Error::Invalid(format!(
+            "the {what} has to have 1 to 1000 bytes, none of them zero: {name:.40?}"
+        )));
     }
     Ok(())
 }

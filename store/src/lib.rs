@@ -25,8 +25,8 @@ mod rate;
 mod sqlite;
 
 pub use api::{
-    Ack, Cancelled, Claim, Done, Enqueued, Filter, LogEntry, Once, Outcome, Page, Purged, QueueSettings, QueueStats, Rate,
-    Stats, Store, TakenOver, Tick, TickOutcome, WorkerInfo, wait,
+    Ack, Cancelled, Claim, Done, Enqueued, Filter, LogEntry, Once, Outcome, Page, Purged, QueueSettings,
+    QueueStats, Rate, Stats, Store, TakenOver, Tick, TickOutcome, WorkerInfo, wait,
 };
 pub use change::{Change, Listener, Watch};
 pub use clock::{Clock, ManualClock, SystemClock};

@@ -17,7 +17,11 @@ impl Rate {
     /// A state that no bucket of this rate can have comes from a clock that began anew: the machine was restarted, and the
     /// bucket is full.
     fn sane(&self, full_at: i64, now: i64) -> i64 {
-        if full_at > now.saturating_add(self.capacity()) { now } else { full_at.max(now) }
+        if full_at > now.saturating_add(self.capacity()) {
+            now
+        } else {
+            full_at.max(now)
+        }
     }
 
     /// The state of a bucket that had another rate before: as it was, or empty.
@@ -49,7 +53,11 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
-        let rate = Rate { count: 100, period: 60_000, burst: 5 };
+        let rate = Rate {
+            count: 100,
+            period: 60_000,
+            burst: 5,
+        };
         let (mut now, mut state) = (1_000_000, 0);
         assert_eq!(rate.tokens(state, now), 5);
         state = rate.take(state, now, 5);
@@ -65,7 +73,11 @@ mod tests {
 
     #[test]
     fn a_reboot_does_not_close_a_limit_for_years() {
-        let rate = Rate { count: 1, period: 1000, burst: 1 };
+        let rate = Rate {
+            count: 1,
+            period: 1000,
+            burst: 1,
+        };
         let state = rate.take(0, 1_000_000_000_000, 1);
         assert_eq!(rate.tokens(state, 5), 1);
         let state = rate.take(state, 5, 1);
@@ -74,7 +86,18 @@ mod tests {
 
     #[test]
     fn a_slower_rate_keeps_the_bucket_empty_and_not_longer() {
-        let (fast, slow) = (Rate { count: 1, period: 60_000, burst: 9 }, Rate { count: 1, period: 1000, burst: 1 });
+        let (fast, slow) = (
+            Rate {
+                count: 1,
+                period: 60_000,
+                burst: 9,
+            },
+            Rate {
+                count: 1,
+                period: 1000,
+                burst: 1,
+            },
+        );
         let state = slow.adopt(fast.take(0, 1000, 9), 1000);
         assert_eq!((slow.tokens(state, 1999), slow.tokens(state, 2000)), (0, 1));
     }

@@ -18,11 +18,19 @@ fn open(path: &Path) -> SqliteStore {
 }
 
 fn page() -> Page {
-    Page { after: None, limit: usize::MAX, newest_first: false }
+    Page {
+        after: None,
+        limit: usize::MAX,
+        newest_first: false,
+    }
 }
 
 fn listed(store: &dyn Store) -> Vec<JobId> {
-    wait(|done| store.list(Filter::default(), page(), done)).unwrap().iter().map(|job| job.id).collect()
+    wait(|done| store.list(Filter::default(), page(), done))
+        .unwrap()
+        .iter()
+        .map(|job| job.id)
+        .collect()
 }
 
 #[test]
@@ -33,11 +41,19 @@ fn files_are_private() {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();
-    assert_eq!(names, ["jobs.db", "jobs.db-shm", "jobs.db-wal", "jobs.db-workers"]);
+    assert_eq!(
+        names,
+        ["jobs.db", "jobs.db-shm", "jobs.db-wal", "jobs.db-workers"]
+    );
 }
 
 #[test]
@@ -45,18 +61,38 @@ fn what_cannot_be_opened_says_why() {
     let folder = Folder::new("open");
     let fails = |path: &Path| SqliteOptions::new(path).open().expect_err("it was opened");
     let no_folder = fails(&folder.join("none/jobs.db"));
-    assert!(matches!(&no_folder, Error::Open(said) if said.contains("no folder")), "{no_folder}");
+    assert!(
+        matches!(&no_folder, Error::Open(said) if said.contains("no folder")),
+        "{no_folder}"
+    );
     assert!(matches!(fails(folder.path()), Error::Open(_)));
     let text = folder.join("text");
-    fs::write(&text, "no database, but quite a long text, that is longer than any header. ".repeat(100)).unwrap();
+    fs::write(
+        &text,
+        "no database, but quite a long text, that is longer than any header. ".repeat(100),
+    )
+    .unwrap();
     assert!(matches!(fails(&text), Error::Corrupt(_)));
     let foreign = folder.join("foreign.db");
-    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE mine (x)").unwrap();
+    rusqlite::Connection::open(&foreign)
+        .unwrap()
+        .execute_batch("CREATE TABLE mine (x)")
+        .unwrap();
     assert!(matches!(fails(&foreign), Error::Corrupt(said) if said.contains("another program")));
     let newer = folder.join("newer.db");
     drop(open(&newer));
-    rusqlite::Connection::open(&newer).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    assert_eq!(fails(&newer), Error::NewerSchema { path: newer.canonicalize().unwrap(), found: 99, known: 2 });
+    rusqlite::Connection::open(&newer)
+        .unwrap()
+        .execute_batch("PRAGMA user_version = 99")
+        .unwrap();
+    assert_eq!(
+        fails(&newer),
+        Error::NewerSchema {
+            path: newer.canonicalize().unwrap(),
+            found: 99,
+            known: 2
+        }
+    );
 }
 
 #[test]
@@ -68,7 +104,10 @@ fn a_full_database_refuses_and_recovers() {
         let store = SqliteOptions::new(&path).max_pages(100).open().unwrap();
         let worker = register(&store);
         let full = loop {
-            let new = NewJob { payload: vec![1; 20_000], ..job("big") };
+            let new = NewJob {
+                payload: vec![1; 20_000],
+                ..job("big")
+            };
             let id = new.id;
             match wait(|done| store.enqueue(vec![new], done)) {
                 Ok(_) => accepted.push(id),
@@ -82,8 +121,23 @@ fn a_full_database_refuses_and_recovers() {
         let claimed = claim(&store, worker, 1).remove(0);
         assert_eq!(succeed(&store, claimed.attempt), Ok(Status::Succeeded));
         accepted.retain(|id| *id != claimed.job.id);
-        wait(|done| store.purge(Filter { statuses: vec![Status::Succeeded], ..Filter::default() }, done)).unwrap();
-        accepted.push(enqueue(&store, NewJob { payload: vec![1; 15_000], ..job("fits again") }));
+        wait(|done| {
+            store.purge(
+                Filter {
+                    statuses: vec![Status::Succeeded],
+                    ..Filter::default()
+                },
+                done,
+            );
+        })
+        .unwrap();
+        accepted.push(enqueue(
+            &store,
+            NewJob {
+                payload: vec![1; 15_000],
+                ..job("fits again")
+            },
+        ));
     }
     assert_eq!(listed(&open(&path)), accepted);
 }
@@ -92,17 +146,25 @@ fn a_full_database_refuses_and_recovers() {
 #[test]
 fn a_job_without_room_fails_alone() {
     let folder = Folder::new("alone");
-    let store = SqliteOptions::new(folder.join("jobs.db")).max_pages(200).open().unwrap();
+    let store = SqliteOptions::new(folder.join("jobs.db"))
+        .max_pages(200)
+        .open()
+        .unwrap();
     let (told, hears) = mpsc::channel();
     for number in 0..40 {
         let payload = vec![1; if number % 10 == 5 { 3_000_000 } else { 10 }];
         let told = told.clone();
-        let done: Done<Vec<Result<Enqueued, Error>>> = Box::new(move |outcome| told.send((number, outcome)).unwrap());
+        let done: Done<Vec<Result<Enqueued, Error>>> =
+            Box::new(move |outcome| told.send((number, outcome)).unwrap());
         store.enqueue(vec![NewJob { payload, ..job("a") }], done);
     }
     drop(told);
     for (number, outcome) in hears {
-        assert_eq!(matches!(outcome, Err(Error::Full(_))), number % 10 == 5, "{number}: {outcome:?}");
+        assert_eq!(
+            matches!(outcome, Err(Error::Full(_))),
+            number % 10 == 5,
+            "{number}: {outcome:?}"
+        );
     }
     assert_eq!(listed(&store).len(), 36);
 }
@@ -113,7 +175,10 @@ fn a_full_disk_refuses_and_recovers() {
     let folder = Folder::new("tmpfs");
     let small = folder.join("small");
     fs::create_dir(&small).unwrap();
-    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&small).status();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
+        .arg(&small)
+        .status();
     if !mount.exists() || !mounted.is_ok_and(|status| status.success()) {
         eprintln!("skipped: no tmpfs can be mounted here");
         return;
@@ -126,8 +191,19 @@ fn a_full_disk_refuses_and_recovers() {
         while fs::write(&filler, vec![0; bytes + 4096]).is_ok() {
             bytes += 4096;
         }
-        let refused = wait(|done| store.enqueue(vec![NewJob { payload: vec![1; 1 << 20], ..job("no room") }], done));
-        assert!(matches!(refused, Err(Error::Full(_) | Error::Io(_))), "{refused:?}");
+        let refused = wait(|done| {
+            store.enqueue(
+                vec![NewJob {
+                    payload: vec![1; 1 << 20],
+                    ..job("no room")
+                }],
+                done,
+            );
+        });
+        assert!(
+            matches!(refused, Err(Error::Full(_) | Error::Io(_))),
+            "{refused:?}"
+        );
         assert_eq!(listed(&store), accepted);
         fs::remove_file(&filler).unwrap();
         accepted.push(enqueue(&store, job("after")));
@@ -143,7 +219,10 @@ fn a_full_disk_refuses_and_recovers() {
 fn a_locked_file_is_waited_for_and_then_refused() {
     let folder = Folder::new("locked");
     let path = folder.join("jobs.db");
-    let store = SqliteOptions::new(&path).busy_timeout(Duration::from_millis(200)).open().unwrap();
+    let store = SqliteOptions::new(&path)
+        .busy_timeout(Duration::from_millis(200))
+        .open()
+        .unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = wait(|done| store.enqueue(vec![job("a")], done));
@@ -164,7 +243,11 @@ fn a_file_that_may_not_be_written_says_so() {
     if unsafe { libc::geteuid() } == 0 {
         // Root may write whatever it likes, but for a mount that is for reading only.
         let bind = |options: &[&str]| {
-            let mount = std::process::Command::new("mount").args(options).arg(folder.path()).arg(folder.path()).status();
+            let mount = std::process::Command::new("mount")
+                .args(options)
+                .arg(folder.path())
+                .arg(folder.path())
+                .status();
             mount.is_ok_and(|status| status.success())
         };
         if !bind(&["--bind"]) {
@@ -172,10 +255,16 @@ fn a_file_that_may_not_be_written_says_so() {
             return;
         }
         let refused = bind(&["-o", "remount,bind,ro"]).then(|| SqliteOptions::new(&path).open().map(drop));
-        let unmounted = std::process::Command::new("umount").arg(folder.path()).status().unwrap();
+        let unmounted = std::process::Command::new("umount")
+            .arg(folder.path())
+            .status()
+            .unwrap();
         assert!(unmounted.success());
         let refused = refused.expect("the mount was made for reading only");
-        assert!(matches!(refused, Err(Error::ReadOnly(_) | Error::Open(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::ReadOnly(_) | Error::Open(_))),
+            "{refused:?}"
+        );
     } else {
         fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
         let refused = SqliteOptions::new(&path).open().map(drop);
@@ -202,7 +291,11 @@ fn a_damaged_file_says_so() {
     let outcome = SqliteOptions::new(&path).open().and_then(|store| {
         let worker = wait(|done| store.register("test", done))?;
         loop {
-            let claim = Claim { worker, queues: Vec::new(), max: 100 };
+            let claim = Claim {
+                worker,
+                queues: Vec::new(),
+                max: 100,
+            };
             if wait(|done| store.claim(claim, done))?.is_empty() {
                 return Ok(());
             }
@@ -217,17 +310,30 @@ fn pruned_jobs_give_their_room_back() {
     let folder = Folder::new("shrink");
     let path = folder.join("jobs.db");
     let clock = Arc::new(ManualClock::new(1_800_000_000_000));
-    let store = SqliteOptions::new(&path).clock(clock.clone()).log(Duration::from_secs(10), 1000).open().unwrap();
+    let store = SqliteOptions::new(&path)
+        .clock(clock.clone())
+        .log(Duration::from_secs(10), 1000)
+        .open()
+        .unwrap();
     let worker = register(&store);
-    let big = |n: usize| NewJob { payload: vec![n as u8; 5000], keep: 1000, ..job("big") };
+    let big = |n: usize| NewJob {
+        payload: vec![n as u8; 5000],
+        keep: 1000,
+        ..job("big")
+    };
     wait(|done| store.enqueue((0..4000).map(big).collect(), done)).unwrap();
     for claimed in claim(&store, worker, 4000).chunks(500) {
-        let ack = |job: &Claimed| Ack { attempt: job.attempt, outcome: Outcome::Succeeded { result: None }, then: vec![] };
+        let ack = |job: &Claimed| Ack {
+            attempt: job.attempt,
+            outcome: Outcome::Succeeded { result: None },
+            then: vec![],
+        };
         wait(|done| store.acknowledge(claimed.iter().map(ack).collect(), done)).unwrap();
     }
     let pages = || {
         let file = rusqlite::Connection::open(&path).unwrap();
-        file.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0)).unwrap()
+        file.query_row("PRAGMA page_count", (), |row| row.get::<_, i64>(0))
+            .unwrap()
     };
     let full = pages();
     clock.advance(1000);
@@ -236,5 +342,9 @@ fn pruned_jobs_give_their_room_back() {
         wait(|done| store.prune(done)).unwrap();
     }
     let log = wait(|done| store.log(usize::MAX, done)).unwrap().len();
-    assert!(full > 4000 && pages() < full / 4 && log == 1000, "{full} pages, then {}; {log} entries", pages());
+    assert!(
+        full > 4000 && pages() < full / 4 && log == 1000,
+        "{full} pages, then {}; {log} entries",
+        pages()
+    );
 }

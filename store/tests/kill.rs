@@ -16,10 +16,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::*;
-use roving_store::{Clock, JobId, NewJob, Outcome, SqliteOptions, SqliteStore, Status, Store, SystemClock, wait};
+use roving_store::{
+    Clock, JobId, NewJob, Outcome, SqliteOptions, SqliteStore, Status, Store, SystemClock, wait,
+};
 
 fn open(path: &Path) -> SqliteStore {
-    SqliteOptions::new(path).max_deaths(1_000_000).log(Duration::from_secs(3600), 10_000_000).open().unwrap()
+    SqliteOptions::new(path)
+        .max_deaths(1_000_000)
+        .log(Duration::from_secs(3600), 10_000_000)
+        .open()
+        .unwrap()
 }
 
 /// What was seen, a line each, in the order it was seen: what was written survives the writer.
@@ -37,7 +43,9 @@ impl Journal {
 
 #[test]
 fn worked_on() {
-    let Some(path) = is_child("worked_on").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else { return };
+    let Some(path) = is_child("worked_on").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else {
+        return;
+    };
     let drain = variable::<bool>("ROVING_STORE_DRAIN").unwrap();
     let seed: u64 = variable("ROVING_SEED").unwrap();
     let store = Arc::new(open(Path::new(&path)));
@@ -59,7 +67,11 @@ fn worked_on() {
         if drain {
             let begin = Instant::now();
             while live(&*store) > 0 {
-                assert!(begin.elapsed() < Duration::from_secs(60), "stranded: {:?}", wait(|done| store.stats(done)));
+                assert!(
+                    begin.elapsed() < Duration::from_secs(60),
+                    "stranded: {:?}",
+                    wait(|done| store.stats(done))
+                );
                 std::thread::sleep(Duration::from_millis(20));
             }
             over.store(true, Ordering::Relaxed);
@@ -83,7 +95,11 @@ fn end_on_panic() {
 
 fn live(store: &dyn Store) -> u64 {
     let stats = wait(|done| store.stats(done)).unwrap();
-    stats.queues.iter().map(|queue| queue.jobs[0] + queue.jobs[1] + queue.jobs[2] + queue.jobs[8]).sum()
+    stats
+        .queues
+        .iter()
+        .map(|queue| queue.jobs[0] + queue.jobs[1] + queue.jobs[2] + queue.jobs[8])
+        .sum()
 }
 
 fn enqueue_on(store: &dyn Store, journal: &Journal, mut random: Random) {
@@ -102,7 +118,12 @@ fn enqueue_on(store: &dyn Store, journal: &Journal, mut random: Random) {
             })
             .collect();
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-        assert!(wait(|done| store.enqueue(jobs, done)).unwrap().iter().all(Result::is_ok));
+        assert!(
+            wait(|done| store.enqueue(jobs, done))
+                .unwrap()
+                .iter()
+                .all(Result::is_ok)
+        );
         ids.iter().for_each(|id| journal.note(&format!("E {id}")));
         std::thread::sleep(Duration::from_micros(random.below(3000)));
     }
@@ -122,7 +143,9 @@ fn run_on(store: &dyn Store, journal: &Journal, mut random: Random, over: &Atomi
                 0 => retry_at(SystemClock.wall() + random.below(20) as i64),
                 1 => Outcome::HandBack,
                 2 => fail("it was to fail"),
-                _ => Outcome::Succeeded { result: Some(b"1".to_vec()) },
+                _ => Outcome::Succeeded {
+                    result: Some(b"1".to_vec()),
+                },
             };
             let status = acknowledge(store, job.attempt, outcome).unwrap();
             journal.note(&format!("A {id} {number} {status}"));
@@ -142,14 +165,23 @@ fn start(path: &Path, drain: bool, seed: u64) -> Worked {
         ("ROVING_STORE_DRAIN", drain.to_string()),
         ("ROVING_SEED", seed.to_string()),
     ];
-    let mut child = child("worked_on", &environment).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = child("worked_on", &environment)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("opened") {
         line.clear();
-        assert!(output.read_line(&mut line).unwrap() > 0, "a process ended before it had the store open");
+        assert!(
+            output.read_line(&mut line).unwrap() > 0,
+            "a process ended before it had the store open"
+        );
     }
-    Worked { child, _output: output }
+    Worked {
+        child,
+        _output: output,
+    }
 }
 
 #[test]
@@ -166,7 +198,10 @@ fn nothing_is_lost_or_stranded_by_kills() {
         // One, so that the other takes over, or both, so that the next do.
         for _ in 0..1 + random.below(2) {
             let mut victim = running.remove(0);
-            assert!(victim.child.try_wait().unwrap().is_none(), "a process ended by itself");
+            assert!(
+                victim.child.try_wait().unwrap().is_none(),
+                "a process ended by itself"
+            );
             killed.insert(victim.child.id());
             victim.child.kill().unwrap();
             victim.child.wait().unwrap();
@@ -181,7 +216,10 @@ fn nothing_is_lost_or_stranded_by_kills() {
         victim.child.wait().unwrap();
     }
     let begin = Instant::now();
-    assert!(start(&path, true, random.next()).child.wait().unwrap().success(), "the queue did not drain");
+    assert!(
+        start(&path, true, random.next()).child.wait().unwrap().success(),
+        "the queue did not drain"
+    );
     let drained = begin.elapsed();
     let counts = check(&path, &killed);
     println!("{} kills, {counts}, drained in {drained:?}", killed.len());
@@ -203,8 +241,13 @@ fn check(path: &Path, killed: &HashSet<u32>) -> String {
         // What was noted last may have been done first, by another process: the attempts have the true order.
         match words[0] {
             "E" => job.enqueued = true,
-            "R" => job.runs.push((words[2].parse().unwrap(), words[3].parse().unwrap())),
-            _ => drop(job.acknowledged.insert(words[2].parse().unwrap(), words[3].parse().unwrap())),
+            "R" => job
+                .runs
+                .push((words[2].parse().unwrap(), words[3].parse().unwrap())),
+            _ => drop(
+                job.acknowledged
+                    .insert(words[2].parse().unwrap(), words[3].parse().unwrap()),
+            ),
         }
     }
     for (id, job) in &mut seen {
@@ -214,7 +257,10 @@ fn check(path: &Path, killed: &HashSet<u32>) -> String {
         let ends = job.acknowledged.iter().filter(|(_, status)| status.is_finished());
         for (number, status) in ends {
             let last = job.runs.last().map_or(0, |(last, _)| *last);
-            assert!(*number >= last, "{id} was {status} by attempt {number}, and ran again as {last}");
+            assert!(
+                *number >= last,
+                "{id} was {status} by attempt {number}, and ran again as {last}"
+            );
         }
     }
     let store = open(path);
@@ -236,14 +282,21 @@ fn check(path: &Path, killed: &HashSet<u32>) -> String {
     let log = wait(|done| store.log(usize::MAX, done)).unwrap();
     assert!(log.len() > 10 && log.iter().map(|entry| entry.id).collect::<HashSet<_>>().len() == log.len());
     let connection = rusqlite::Connection::open(path).unwrap();
-    let sound: String = connection.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    let sound: String = connection
+        .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+        .unwrap();
     assert_eq!(sound, "ok");
-    format!("{enqueued} acknowledged enqueues, {} seen to run, {again} runs cut off by a kill", seen.len())
+    format!(
+        "{enqueued} acknowledged enqueues, {} seen to run, {again} runs cut off by a kill",
+        seen.len()
+    )
 }
 
 #[test]
 fn migrated() {
-    let Some(path) = is_child("migrated").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else { return };
+    let Some(path) = is_child("migrated").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else {
+        return;
+    };
     println!("opened");
     drop(open(Path::new(&path)));
     println!("done");
@@ -258,7 +311,9 @@ fn a_kill_in_a_migration_leaves_one_version_or_the_other() {
     for round in 0..rounds {
         let path = folder.join(&format!("{round}.db"));
         // Every other file is as the first version left it, with jobs; the rest are not there yet.
-        let ids: Vec<JobId> = (0..if round % 2 == 0 { 200 } else { 0 }).map(|_| JobId::new()).collect();
+        let ids: Vec<JobId> = (0..if round % 2 == 0 { 200 } else { 0 })
+            .map(|_| JobId::new())
+            .collect();
         if !ids.is_empty() {
             drop(SqliteOptions::new(&path).schema_version(1).open().unwrap());
             fill_first_version(&path, &ids);
@@ -275,16 +330,28 @@ fn a_kill_in_a_migration_leaves_one_version_or_the_other() {
         child.kill().unwrap();
         child.wait().unwrap();
         let version = rusqlite::Connection::open(&path).ok();
-        let version = version.and_then(|file| file.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0)).ok());
+        let version = version.and_then(|file| {
+            file.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0))
+                .ok()
+        });
         *(if version == Some(2) { &mut new } else { &mut old }) += 1;
         let store = open(&path);
         let worker = register(&store);
         let claimed: HashSet<JobId> = claim(&store, worker, 1000).iter().map(|job| job.job.id).collect();
         assert_eq!(claimed, ids.into_iter().collect());
         let (group, first) = (JobId::new(), job("member"));
-        let waits = NewJob { waits_for: Some(group), ..job("waits") };
+        let waits = NewJob {
+            waits_for: Some(group),
+            ..job("waits")
+        };
         let waiting = waits.id;
-        let jobs = vec![NewJob { group: Some(group), ..first }, waits];
+        let jobs = vec![
+            NewJob {
+                group: Some(group),
+                ..first
+            },
+            waits,
+        ];
         wait(|done| store.enqueue(jobs, done)).unwrap();
         assert_eq!(status(&store, waiting), Status::Waiting);
     }
@@ -295,9 +362,13 @@ fn a_kill_in_a_migration_leaves_one_version_or_the_other() {
 fn fill_first_version(path: &Path, ids: &[JobId]) {
     let mut file = rusqlite::Connection::open(path).unwrap();
     let jobs = file.transaction().unwrap();
-    jobs.execute("INSERT INTO lanes (id, queue) VALUES (1, 'q')", ()).unwrap();
+    jobs.execute("INSERT INTO lanes (id, queue) VALUES (1, 'q')", ())
+        .unwrap();
     for id in ids {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_millis() as i64;
         jobs.execute(
             "INSERT INTO jobs (status, lane, priority, max_attempts, keep, enqueued_at, id, task, codec, format, payload)
                 VALUES (0, 1, 0, 1, 1000, ?1, ?2, 'task', 'json', 1, x'7b7d')",

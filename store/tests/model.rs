@@ -61,10 +61,16 @@ impl Model {
         }
         let key = new.unique.as_ref().map(|unique| &unique.key);
         let holds = |row: &&Row| row.holds_key && row.new.unique.as_ref().map(|unique| &unique.key) == key;
-        if key.is_some() && let Some(holder) = self.rows.iter().find(holds) {
+        if key.is_some()
+            && let Some(holder) = self.rows.iter().find(holds)
+        {
             return Enqueued::Duplicate(holder.new.id);
         }
-        let status = if new.eta.is_some_and(|eta| eta > self.now) { Status::Scheduled } else { Status::Queued };
+        let status = if new.eta.is_some_and(|eta| eta > self.now) {
+            Status::Scheduled
+        } else {
+            Status::Queued
+        };
         self.rows.push(Row {
             new: new.clone(),
             status,
@@ -104,8 +110,15 @@ impl Model {
                 row.status == Status::Queued && asked && room(&row.new.queue)
             };
             // The first of those with the highest priority.
-            let next = self.rows.iter().filter(may).rev().max_by_key(|row| row.new.priority);
-            let Some(id) = next.map(|row| row.new.id) else { break };
+            let next = self
+                .rows
+                .iter()
+                .filter(may)
+                .rev()
+                .max_by_key(|row| row.new.priority);
+            let Some(id) = next.map(|row| row.new.id) else {
+                break;
+            };
             let row = self.find(id).unwrap();
             if row.expires.is_some_and(|expires| expires <= now) {
                 self.finish(id, Status::Expired);
@@ -125,8 +138,12 @@ impl Model {
 
     fn acknowledge(&mut self, held: &Held, outcome: &Outcome) -> Result<Status, Error> {
         let now = self.now;
-        let Some(row) = self.find(held.attempt.job) else { return Err(Error::Stale) };
-        let current = row.status == Status::Running && row.worker == Some(held.worker) && row.claims == held.attempt.number;
+        let Some(row) = self.find(held.attempt.job) else {
+            return Err(Error::Stale);
+        };
+        let current = row.status == Status::Running
+            && row.worker == Some(held.worker)
+            && row.claims == held.attempt.number;
         if !current {
             return Err(Error::Stale);
         }
@@ -136,13 +153,21 @@ impl Model {
             Outcome::Cancelled => Status::Cancelled,
             Outcome::HandBack => {
                 row.attempts -= 1;
-                if row.cancel { Status::Cancelled } else { Status::Queued }
+                if row.cancel {
+                    Status::Cancelled
+                } else {
+                    Status::Queued
+                }
             }
             Outcome::Retry { .. } if row.cancel => Status::Cancelled,
             Outcome::Retry { .. } if row.attempts >= row.new.max_attempts => Status::Failed,
             Outcome::Retry { at, .. } => {
                 row.eta = Some(*at);
-                if *at > now { Status::Scheduled } else { Status::Queued }
+                if *at > now {
+                    Status::Scheduled
+                } else {
+                    Status::Queued
+                }
             }
         };
         row.status = status;
@@ -156,7 +181,10 @@ impl Model {
 
     fn evict(&mut self, worker: usize) -> u64 {
         self.workers[worker] = false;
-        let theirs = self.rows.iter().filter(|row| row.worker == Some(worker) && row.status == Status::Running);
+        let theirs = self
+            .rows
+            .iter()
+            .filter(|row| row.worker == Some(worker) && row.status == Status::Running);
         let theirs: Vec<JobId> = theirs.map(|row| row.new.id).collect();
         for &id in &theirs {
             let row = self.find(id).unwrap();
@@ -174,7 +202,9 @@ impl Model {
     }
 
     fn cancel(&mut self, id: JobId) -> Result<Cancelled, Error> {
-        let Some(row) = self.find(id) else { return Err(Error::UnknownJob) };
+        let Some(row) = self.find(id) else {
+            return Err(Error::UnknownJob);
+        };
         if row.status == Status::Running {
             row.cancel = true;
             return Ok(Cancelled::Requested);
@@ -187,18 +217,29 @@ impl Model {
     }
 
     fn retry(&mut self, id: JobId) -> Result<(), Error> {
-        let Some(row) = self.find(id).cloned() else { return Err(Error::UnknownJob) };
+        let Some(row) = self.find(id).cloned() else {
+            return Err(Error::UnknownJob);
+        };
         if !row.status.is_finished() || row.status == Status::Succeeded {
             return Err(Error::WrongStatus(row.status));
         }
         if let Some(unique) = &row.new.unique {
-            let same = |other: &Row| other.holds_key && other.new.unique.as_ref().map(|unique| &unique.key) == Some(&unique.key);
+            let same = |other: &Row| {
+                other.holds_key && other.new.unique.as_ref().map(|unique| &unique.key) == Some(&unique.key)
+            };
             if self.rows.iter().any(same) {
                 return Err(Error::Invalid(String::new()));
             }
         }
         let row = self.find(id).unwrap();
-        (row.status, row.attempts, row.deaths, row.eta, row.expires, row.gone_at) = (Status::Queued, 0, 0, None, None, None);
+        (
+            row.status,
+            row.attempts,
+            row.deaths,
+            row.eta,
+            row.expires,
+            row.gone_at,
+        ) = (Status::Queued, 0, 0, None, None, None);
         row.holds_key = row.new.unique.is_some();
         Ok(())
     }
@@ -210,7 +251,8 @@ impl Model {
 
     fn purge(&mut self, status: Status, queue: &str) -> u64 {
         let before = self.rows.len();
-        self.rows.retain(|row| row.status != status || row.new.queue != queue);
+        self.rows
+            .retain(|row| row.status != status || row.new.queue != queue);
         (before - self.rows.len()) as u64
     }
 }
@@ -249,8 +291,10 @@ impl Run {
             expires: chance(random, 6).then(|| NOON + random.below(3000) as i64),
             max_attempts: 1 + random.below(3) as u32,
             keep: [0, 100, 1000][random.below(3) as usize],
-            unique: chance(random, 3)
-                .then(|| Unique { key: ["x", "y"][random.below(2) as usize].into(), until_started: chance(random, 2) }),
+            unique: chance(random, 3).then(|| Unique {
+                key: ["x", "y"][random.below(2) as usize].into(),
+                until_started: chance(random, 2),
+            }),
             payload: vec![7; [1, 2000][random.below(2) as usize]],
             ..job("task")
         }
@@ -271,16 +315,34 @@ impl Run {
                 let queues: Vec<String> = queues.iter().map(ToString::to_string).collect();
                 let max = 1 + self.random.below(4) as usize;
                 let expected = self.model.claim(worker, &queues, max);
-                let claimed = wait(|done| store.claim(Claim { worker: self.workers[worker], queues, max }, done));
-                let Some(expected) = expected else { return assert_eq!(claimed, Err(Error::UnknownWorker)) };
+                let claimed = wait(|done| {
+                    store.claim(
+                        Claim {
+                            worker: self.workers[worker],
+                            queues,
+                            max,
+                        },
+                        done,
+                    );
+                });
+                let Some(expected) = expected else {
+                    return assert_eq!(claimed, Err(Error::UnknownWorker));
+                };
                 let claimed = claimed.unwrap();
                 assert_eq!(claimed.iter().map(|job| job.job.id).collect::<Vec<_>>(), expected);
-                self.held.extend(claimed.iter().map(|job| Held { worker, attempt: job.attempt }));
+                self.held.extend(claimed.iter().map(|job| Held {
+                    worker,
+                    attempt: job.attempt,
+                }));
             }
             10..=13 if !self.held.is_empty() => {
                 let at = self.random.below(self.held.len() as u64) as usize;
                 // Some are kept, to be acknowledged once more.
-                let held = if self.random.below(5) == 0 { self.held[at].clone() } else { self.held.swap_remove(at) };
+                let held = if self.random.below(5) == 0 {
+                    self.held[at].clone()
+                } else {
+                    self.held.swap_remove(at)
+                };
                 let outcome = match self.random.below(6) {
                     0 => retry_at(NOON + self.random.below(3000) as i64),
                     1 => Outcome::HandBack,
@@ -320,13 +382,21 @@ impl Run {
                 self.model.prune();
                 let queue = ["a", "b"][self.random.below(2) as usize];
                 let concurrency = [None, Some(1), Some(3)][self.random.below(3) as usize];
-                let settings = QueueSettings { concurrency, paused: self.random.below(4) == 0 };
+                let settings = QueueSettings {
+                    concurrency,
+                    paused: self.random.below(4) == 0,
+                };
                 wait(|done| store.set_queue(queue, settings, done)).unwrap();
                 self.model.queues.insert(queue.into(), settings);
             }
             19 if self.random.below(5) == 0 => {
-                let status = [Status::Failed, Status::Queued, Status::Scheduled][self.random.below(3) as usize];
-                let filter = Filter { statuses: vec![status], queue: Some("a".into()), ..Filter::default() };
+                let status =
+                    [Status::Failed, Status::Queued, Status::Scheduled][self.random.below(3) as usize];
+                let filter = Filter {
+                    statuses: vec![status],
+                    queue: Some("a".into()),
+                    ..Filter::default()
+                };
                 let purged = wait(|done| store.purge(filter, done)).unwrap();
                 assert_eq!(purged.jobs, self.model.purge(status, "a"));
             }
@@ -335,21 +405,48 @@ impl Run {
     }
 
     fn compare(&self) {
-        let page = Page { after: None, limit: usize::MAX, newest_first: false };
+        let page = Page {
+            after: None,
+            limit: usize::MAX,
+            newest_first: false,
+        };
         let listed = wait(|done| self.store.list(Filter::default(), page, done)).unwrap();
         let seen = listed.iter().map(|job| {
-            let worker = job.worker.map(|worker| self.workers.iter().position(|known| *known == worker).unwrap());
-            (job.id, job.status, job.attempts, job.deaths, worker, job.cancel_requested)
+            let worker = job
+                .worker
+                .map(|worker| self.workers.iter().position(|known| *known == worker).unwrap());
+            (
+                job.id,
+                job.status,
+                job.attempts,
+                job.deaths,
+                worker,
+                job.cancel_requested,
+            )
         });
         let rows = self.model.rows.iter();
-        let expected = rows.map(|row| (row.new.id, row.status, row.attempts, row.deaths, row.worker, row.cancel));
+        let expected = rows.map(|row| {
+            (
+                row.new.id,
+                row.status,
+                row.attempts,
+                row.deaths,
+                row.worker,
+                row.cancel,
+            )
+        });
         assert_eq!(seen.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         let mut counts = HashMap::new();
         for row in &self.model.rows {
             counts.entry(row.new.queue.clone()).or_insert([0; 9])[row.status.number() as usize] += 1;
         }
         for queue in wait(|done| self.store.stats(done)).unwrap().queues {
-            assert_eq!(queue.jobs, counts.get(&queue.queue).copied().unwrap_or_default(), "{}", queue.queue);
+            assert_eq!(
+                queue.jobs,
+                counts.get(&queue.queue).copied().unwrap_or_default(),
+                "{}",
+                queue.queue
+            );
         }
     }
 }
@@ -357,7 +454,10 @@ impl Run {
 fn run(seed: u64, clock: &Arc<ManualClock>, store: Arc<dyn Store>) {
     let mut run = Run {
         clock: Arc::clone(clock),
-        model: Model { now: NOON, ..Model::default() },
+        model: Model {
+            now: NOON,
+            ..Model::default()
+        },
         random: Random::new(seed),
         workers: Vec::new(),
         held: Vec::new(),
@@ -386,7 +486,10 @@ fn memory_does_what_the_model_does() {
     let seed = seed();
     for n in 0..runs(100) {
         let clock = Arc::new(ManualClock::new(NOON));
-        let store = MemoryStore::new(MemoryOptions { clock: clock.clone(), ..MemoryOptions::default() });
+        let store = MemoryStore::new(MemoryOptions {
+            clock: clock.clone(),
+            ..MemoryOptions::default()
+        });
         run(seed + n, &clock, Arc::new(store));
     }
 }
@@ -396,7 +499,10 @@ fn sqlite_does_what_the_model_does() {
     let seed = seed();
     for n in 0..runs(8) {
         let (folder, clock) = (Folder::new("model"), Arc::new(ManualClock::new(NOON)));
-        let store = SqliteOptions::new(folder.join("jobs.db")).clock(clock.clone()).open().unwrap();
+        let store = SqliteOptions::new(folder.join("jobs.db"))
+            .clock(clock.clone())
+            .open()
+            .unwrap();
         run(seed + n, &clock, Arc::new(store));
     }
 }

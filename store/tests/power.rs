@@ -9,13 +9,20 @@
 mod common;
 mod vfs;
 
-
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::*;
 use roving_store::*;
+
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 #[test]
 fn what_was_acknowledged_survives_a_power_cut() {
@@ -24,7 +31,11 @@ fn what_was_acknowledged_survives_a_power_cut() {
     let rounds: u32 = variable("ROVING_STORE_CUTS").unwrap_or(6);
     let folder = Folder::new("power");
     let path = folder.join("jobs.db");
-    let store = SqliteOptions::new(&path).vfs(vfs::NAME).log(Duration::from_secs(60), 100_000).open().unwrap();
+    let store = SqliteOptions::new(&path)
+        .vfs(vfs::NAME)
+        .log(Duration::from_secs(60), 100_000)
+        .open()
+        .unwrap();
     let (enqueued, succeeded) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let over = AtomicBool::new(false);
     let seeds = [random.next(), random.next()];
@@ -34,8 +45,12 @@ fn what_was_acknowledged_survives_a_power_cut() {
             scope.spawn(move || {
                 let mut random = Random::new(seed);
                 while !over.load(Ordering::Relaxed) {
-                    let jobs: Vec<NewJob> =
-                        (0..1 + random.below(20)).map(|_| NewJob { payload: vec![3; random.below(3000) as usize], ..job("a") }).collect();
+                    let jobs: Vec<NewJob> = (0..1 + random.below(20))
+                        .map(|_| NewJob {
+                            payload: vec![3; random.below(3000) as usize],
+                            ..job("a")
+                        })
+                        .collect();
                     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
                     wait(|done| store.enqueue(jobs, done)).unwrap();
                     enqueued.lock().unwrap().extend(ids);
@@ -52,10 +67,15 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 }
             }
         });
+        // However this ends, the others end.
+        let _end = SetAtEnd(over);
         for round in 0..rounds {
             std::thread::sleep(Duration::from_micros(50_000 + random.below(200_000)));
             // What was acknowledged before the cut; more may be there.
-            let (were_enqueued, were_succeeded) = (enqueued.lock().unwrap().clone(), succeeded.lock().unwrap().clone());
+            let (were_enqueued, were_succeeded) = (
+                enqueued.lock().unwrap().clone(),
+                succeeded.lock().unwrap().clone(),
+            );
             let after = folder.join(&format!("after-{round}"));
             let lost = vfs::cut_power(&path, &after, &mut random);
             let survivor = SqliteOptions::new(after.join("jobs.db")).open().unwrap();
@@ -66,14 +86,18 @@ fn what_was_acknowledged_survives_a_power_cut() {
                 assert_eq!(status(&survivor, *id), Status::Succeeded);
             }
             let file = rusqlite::Connection::open(after.join("jobs.db")).unwrap();
-            let sound: String = file.query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+            let sound: String = file
+                .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+                .unwrap();
             assert_eq!(sound, "ok");
-            println!("cut {round}: {} enqueued, {} done, {lost} writes lost", were_enqueued.len(), were_succeeded.len());
+            println!(
+                "cut {round}: {} enqueued, {} done, {lost} writes lost",
+                were_enqueued.len(),
+                were_succeeded.len()
+            );
             // The dead worker's jobs run in the new life.
             let worker = register(&survivor);
             assert!(were_enqueued.len() == were_succeeded.len() || !claim(&survivor, worker, 1).is_empty());
         }
-        over.store(true, Ordering::Relaxed);
     });
-
 }

@@ -26,8 +26,15 @@ struct Other {
 impl Other {
     fn start(path: &Path) -> Self {
         let environment = [("ROVING_STORE_PATH", path.display().to_string())];
-        let mut child = child("told", &environment).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (say, hear) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut child = child("told", &environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (say, hear) = (
+            child.stdin.take().unwrap(),
+            BufReader::new(child.stdout.take().unwrap()),
+        );
         Other { child, say, hear }
     }
 
@@ -40,7 +47,10 @@ impl Other {
         let mut line = String::new();
         while !line.starts_with("> ") {
             line.clear();
-            assert!(self.hear.read_line(&mut line).unwrap() > 0, "the other process ended");
+            assert!(
+                self.hear.read_line(&mut line).unwrap() > 0,
+                "the other process ended"
+            );
         }
         line[2..].trim().to_owned()
     }
@@ -60,7 +70,9 @@ impl Drop for Other {
 
 #[test]
 fn told() {
-    let Some(path) = is_child("told").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else { return };
+    let Some(path) = is_child("told").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else {
+        return;
+    };
     let store = open(Path::new(&path));
     let (mut worker, mut claimed) = (WorkerId(0), Vec::new());
     for word in std::io::stdin().lines() {
@@ -70,7 +82,17 @@ fn told() {
                 worker.0.to_string()
             }
             "claim" => {
-                claimed = wait(|done| store.claim(Claim { worker, queues: vec![], max: 9 }, done)).unwrap_or_default();
+                claimed = wait(|done| {
+                    store.claim(
+                        Claim {
+                            worker,
+                            queues: vec![],
+                            max: 9,
+                        },
+                        done,
+                    );
+                })
+                .unwrap_or_default();
                 claimed.len().to_string()
             }
             "ack" => format!("{:?}", claimed.pop().map(|job| succeed(&store, job.attempt))),
@@ -84,7 +106,9 @@ fn told() {
 fn hears(changes: &mpsc::Receiver<Change>, fits: impl Fn(&Change) -> bool) -> Duration {
     let begin = Instant::now();
     loop {
-        let change = changes.recv_timeout(Duration::from_secs(10)).expect("nobody told of it");
+        let change = changes
+            .recv_timeout(Duration::from_secs(10))
+            .expect("nobody told of it");
         if fits(&change) {
             return begin.elapsed();
         }
@@ -93,7 +117,9 @@ fn hears(changes: &mpsc::Receiver<Change>, fits: impl Fn(&Change) -> bool) -> Du
 
 fn listen(store: &dyn Store) -> (mpsc::Receiver<Change>, Watch) {
     let (told, changes) = mpsc::channel();
-    let watch = store.watch(std::sync::Arc::new(move |change: &Change| drop(told.send(change.clone()))));
+    let watch = store.watch(std::sync::Arc::new(move |change: &Change| {
+        drop(told.send(change.clone()));
+    }));
     (changes, watch)
 }
 
@@ -188,7 +214,10 @@ fn a_deleted_lock_file_loses_nothing() {
     let worker = register(&store);
     assert_eq!(wait(|done| late.take_over(done)).unwrap(), TakenOver::default());
     enqueue(&late, job("b"));
-    assert_eq!(claim(&store, worker, 1).len() as u64 + other.ask("claim").parse::<u64>().unwrap(), 1);
+    assert_eq!(
+        claim(&store, worker, 1).len() as u64 + other.ask("claim").parse::<u64>().unwrap(),
+        1
+    );
 }
 
 #[test]
@@ -228,8 +257,10 @@ fn a_job_of_another_process_is_cancelled() {
 #[test]
 fn due_jobs_and_limits_are_told_of() {
     let folder = Folder::new("due");
-    let stores: [Box<dyn Store>; 2] =
-        [Box::new(open(&folder.join("jobs.db"))), Box::new(MemoryStore::new(MemoryOptions::default()))];
+    let stores: [Box<dyn Store>; 2] = [
+        Box::new(open(&folder.join("jobs.db"))),
+        Box::new(MemoryStore::new(MemoryOptions::default())),
+    ];
     for store in &stores {
         let store = &**store;
         let (changes, _watch) = listen(store);
@@ -240,16 +271,42 @@ fn due_jobs_and_limits_are_told_of() {
                 hears(&changes, |change| *change == Change::Ready);
             }
         };
-        enqueue(store, NewJob { eta: Some(SystemClock.wall() + 50), ..job("later") });
+        enqueue(
+            store,
+            NewJob {
+                eta: Some(SystemClock.wall() + 50),
+                ..job("later")
+            },
+        );
         claim_when_told();
-        wait(|done| store.set_rate("slow", Some(Rate { count: 20, period: 1000, burst: 1 }), done)).unwrap();
+        wait(|done| {
+            store.set_rate(
+                "slow",
+                Some(Rate {
+                    count: 20,
+                    period: 1000,
+                    burst: 1,
+                }),
+                done,
+            );
+        })
+        .unwrap();
         for _ in 0..3 {
-            enqueue(store, NewJob { limit: Some("slow".into()), ..job("limited") });
+            enqueue(
+                store,
+                NewJob {
+                    limit: Some("slow".into()),
+                    ..job("limited")
+                },
+            );
         }
         let begin = Instant::now();
         (0..3).for_each(|_| claim_when_told());
         let took = begin.elapsed();
-        assert!((Duration::from_millis(90)..Duration::from_secs(2)).contains(&took), "{took:?}");
+        assert!(
+            (Duration::from_millis(90)..Duration::from_secs(2)).contains(&took),
+            "{took:?}"
+        );
     }
 }
 
@@ -261,19 +318,35 @@ fn an_idle_store_uses_no_cpu() {
     other.ask("enqueue");
     let spent = |child: &Child| {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap()).collect();
-        let switches = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().map(|task| {
-            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
-            line.rsplit('\t').next().unwrap().parse::<u64>().unwrap()
-        });
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(|n| n.parse().unwrap())
+            .collect();
+        let switches = std::fs::read_dir(format!("/proc/{}/task", child.id()))
+            .unwrap()
+            .map(|task| {
+                let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+                let line = status
+                    .lines()
+                    .find(|line| line.starts_with("voluntary_ctxt_switches"))
+                    .unwrap();
+                line.rsplit('\t').next().unwrap().parse::<u64>().unwrap()
+            });
         (fields.iter().sum::<u64>(), switches.sum::<u64>())
     };
     std::thread::sleep(Duration::from_millis(300));
     let before = spent(&other.child);
     std::thread::sleep(Duration::from_secs(2));
     let after = spent(&other.child);
-    assert!(after.1 - before.1 <= 2 && after.0 - before.0 <= 1, "{before:?}, two seconds later {after:?}");
+    assert!(
+        after.1 - before.1 <= 2 && after.0 - before.0 <= 1,
+        "{before:?}, two seconds later {after:?}"
+    );
 }
 
 /// A forked child that lives on must neither keep its parent alive, nor use the store.
@@ -310,11 +383,21 @@ fn fork_seen_from_outside() {
     let environment = [("ROVING_STORE_PATH", path.display().to_string())];
     let mut command = child("a_forked_child_does_not_keep_its_parent_alive", &environment);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (say, hear) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (say, hear) = (
+        child.stdin.take().unwrap(),
+        BufReader::new(child.stdout.take().unwrap()),
+    );
     let mut other = Other { child, say, hear };
     let answers = [other.answer(), other.answer()];
-    assert!(answers.iter().any(|answer| answer.contains("Forked")), "{answers:?}");
+    assert!(
+        answers.iter().any(|answer| answer.contains("Forked")),
+        "{answers:?}"
+    );
     let group = other.child.id() as i32;
     other.signal(libc::SIGKILL);
     let store = open(&path);
@@ -322,7 +405,10 @@ fn fork_seen_from_outside() {
     let worker = register(&store);
     let begin = Instant::now();
     while claim(&store, worker, 1).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(5), "the child keeps the dead worker alive");
+        assert!(
+            begin.elapsed() < Duration::from_secs(5),
+            "the child keeps the dead worker alive"
+        );
         let _ = changes.recv_timeout(Duration::from_millis(200));
     }
     // SAFETY: the group is that of the processes started above.

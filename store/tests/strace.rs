@@ -11,7 +11,9 @@ use roving_store::SqliteOptions;
 
 #[test]
 fn enqueues() {
-    let Some(path) = is_child("enqueues").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else { return };
+    let Some(path) = is_child("enqueues").then(|| variable::<String>("ROVING_STORE_PATH").unwrap()) else {
+        return;
+    };
     let store = SqliteOptions::new(Path::new(&path)).open().unwrap();
     for number in 0..5 {
         // Writes to a descriptor that is none: marks in the trace.
@@ -27,7 +29,12 @@ fn enqueues() {
 
 #[test]
 fn fdatasync_ends_before_enqueue_returns() {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+    if Command::new("strace")
+        .arg("-V")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         eprintln!("skipped: there is no strace (Debian: apt-get install strace)");
         return;
     }
@@ -38,12 +45,18 @@ fn fdatasync_ends_before_enqueue_returns() {
         .arg(&trace)
         .arg(std::env::current_exe().unwrap())
         .args(["enqueues", "--exact", "--nocapture"])
-        .envs([("ROVING_STORE_CHILD", "enqueues"), ("ROVING_STORE_PATH", path.to_str().unwrap())])
+        .envs([
+            ("ROVING_STORE_CHILD", "enqueues"),
+            ("ROVING_STORE_PATH", path.to_str().unwrap()),
+        ])
         .output()
         .unwrap();
     let text = std::fs::read_to_string(&trace).unwrap_or_default();
     if !traced.status.success() && !text.contains("begin-0") {
-        eprintln!("skipped: strace may not trace here: {}", String::from_utf8_lossy(&traced.stderr));
+        eprintln!(
+            "skipped: strace may not trace here: {}",
+            String::from_utf8_lossy(&traced.stderr)
+        );
         return;
     }
     assert!(traced.status.success());
@@ -52,8 +65,12 @@ fn fdatasync_ends_before_enqueue_returns() {
     for number in 0..5 {
         let between = &lines[find(format!("begin-{number}"))..find(format!("end-{number}"))];
         // A call that another thread's interrupts is on two lines: `<unfinished ...>` and `resumed`, with its result.
-        let begun = between.iter().filter(|line| line.contains("sync(") && line.contains("-wal"));
-        let ended = between.iter().filter(|line| line.contains("sync") && line.trim_end().ends_with("= 0"));
+        let begun = between
+            .iter()
+            .filter(|line| line.contains("sync(") && line.contains("-wal"));
+        let ended = between
+            .iter()
+            .filter(|line| line.contains("sync") && line.trim_end().ends_with("= 0"));
         assert!(begun.count() >= 1 && ended.count() >= 1, "{between:#?}");
     }
 }

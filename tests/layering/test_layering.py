@@ -1,5 +1,6 @@
 """The repository keeps to the layering table of its design: lower rooms never import higher ones."""
 
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import rules
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
+STORE = ROOT / "store"
 
 # Files longer than rules.LONGEST_FILE, each with its reason.
 ALLOWED_LENGTH: dict[str, str] = {}
-FOLDERS = ("benches", "examples", "pybind", "runtime", "scripts", "tests")
+FOLDERS = ("benches", "examples", "pybind", "runtime", "scripts", "store", "tests")
 
 
 def fail_on(violations: Iterator[str]) -> None:
@@ -37,9 +39,17 @@ def test_rooms(rule: Callable[[Path], Iterator[str]]) -> None:
     fail_on(rule(RUNTIME / "src"))
 
 
-def test_the_runtime_knows_no_python() -> None:
-    """The core stays usable, testable and understandable without an interpreter."""
-    fail_on(rules.python_violations(RUNTIME))
+@pytest.mark.parametrize("knows_none", [RUNTIME, STORE], ids=lambda path: path.name)
+def test_what_knows_no_python(knows_none: Path) -> None:
+    """The core and the job store stay usable, testable and understandable without an interpreter."""
+    assert rules.rust_files(knows_none / "src")
+    fail_on(rules.python_violations(knows_none))
+
+
+def test_the_store_knows_no_fibers() -> None:
+    """Whoever calls it says how to wait: `Done`."""
+    manifest = tomllib.loads((STORE / "Cargo.toml").read_text())
+    assert not {"roving-runtime", "roving-python"} & {*manifest["dependencies"], *manifest.get("dev-dependencies", {})}
 
 
 def test_the_runtime_reads_no_wall_clock() -> None:
@@ -49,7 +59,8 @@ def test_the_runtime_reads_no_wall_clock() -> None:
 
 def test_lib_holds_no_logic() -> None:
     """lib.rs is the map of the rooms, and only that."""
-    fail_on(rules.lib_violations(RUNTIME / "src" / "lib.rs"))
+    for crate in (RUNTIME, STORE):
+        fail_on(rules.lib_violations(crate / "src" / "lib.rs"))
 
 
 def test_files_are_short() -> None:

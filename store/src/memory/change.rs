@@ -8,7 +8,9 @@ use crate::job::{Job, JobId, Status, check_name};
 impl State {
     pub(super) fn cancel(&mut self, id: JobId) -> Result<Cancelled, Error> {
         let seq = *self.ids.get(&id).ok_or(Error::UnknownJob)?;
-        let Some(entry) = self.jobs.get_mut(&seq) else { return Err(Error::UnknownJob) };
+        let Some(entry) = self.jobs.get_mut(&seq) else {
+            return Err(Error::UnknownJob);
+        };
         match entry.job.status {
             Status::Running => {
                 entry.job.cancel_requested = true;
@@ -26,7 +28,9 @@ impl State {
 
     pub(super) fn retry(&mut self, id: JobId) -> Result<(), Error> {
         let seq = *self.ids.get(&id).ok_or(Error::UnknownJob)?;
-        let Some(entry) = self.jobs.get(&seq) else { return Err(Error::UnknownJob) };
+        let Some(entry) = self.jobs.get(&seq) else {
+            return Err(Error::UnknownJob);
+        };
         let status = entry.job.status;
         if !status.is_finished() || status == Status::Succeeded {
             return Err(Error::WrongStatus(status));
@@ -34,7 +38,9 @@ impl State {
         if let Some(unique) = &entry.job.unique {
             if let Some(holder) = self.keys.get(&unique.key) {
                 let (key, holder) = (&unique.key, self.jobs[holder].job.id);
-                return Err(Error::Invalid(format!("its unique key {key:?} has another job, {holder}")));
+                return Err(Error::Invalid(format!(
+                    "its unique key {key:?} has another job, {holder}"
+                )));
             }
             self.keys.insert(unique.key.clone(), seq);
         }
@@ -79,7 +85,9 @@ impl State {
     fn delete(&mut self, seq: i64) {
         self.unindex(seq);
         self.free_key(seq);
-        let Some(entry) = self.jobs.remove(&seq) else { return };
+        let Some(entry) = self.jobs.remove(&seq) else {
+            return;
+        };
         self.ids.remove(&entry.job.id);
         if let Some(group) = entry.job.group
             && let Some((_, _, there)) = self.groups.get_mut(&group)
@@ -88,8 +96,16 @@ impl State {
         }
         for group in [entry.job.group, entry.job.waits_for].into_iter().flatten() {
             // The last one to go takes the group along.
-            let waited_for = self.waiting.get(&group).is_some_and(|waiting| !waiting.is_empty());
-            if !waited_for && self.groups.get(&group).is_some_and(|(open, _, there)| *open == 0 && *there == 0) {
+            let waited_for = self
+                .waiting
+                .get(&group)
+                .is_some_and(|waiting| !waiting.is_empty());
+            if !waited_for
+                && self
+                    .groups
+                    .get(&group)
+                    .is_some_and(|(open, _, there)| *open == 0 && *there == 0)
+            {
                 self.groups.remove(&group);
                 self.waiting.remove(&group);
             }
@@ -108,22 +124,34 @@ impl State {
     }
 
     pub(super) fn purge(&mut self, filter: &Filter) -> Purged {
-        let fits = |entry: &super::state::Entry| entry.job.status != Status::Running && fits(filter, &entry.job);
-        let found = self.jobs.iter().filter(|(_, entry)| fits(entry)).map(|(seq, _)| *seq);
+        let fits =
+            |entry: &super::state::Entry| entry.job.status != Status::Running && fits(filter, &entry.job);
+        let found = self
+            .jobs
+            .iter()
+            .filter(|(_, entry)| fits(entry))
+            .map(|(seq, _)| *seq);
         let found: Vec<i64> = found.collect();
         for &seq in &found {
-            let Some(entry) = self.jobs.get(&seq) else { continue };
+            let Some(entry) = self.jobs.get(&seq) else {
+                continue;
+            };
             let (id, status, group, lane) = (entry.job.id, entry.job.status, entry.job.group, entry.lane);
             if !status.is_finished() {
                 self.lanes[lane].failed += 1;
                 self.effects.finished.push(id);
-                for (seq, status) in group.map(|group| self.leave_group(group, Status::Cancelled)).unwrap_or_default() {
+                for (seq, status) in group
+                    .map(|group| self.leave_group(group, Status::Cancelled))
+                    .unwrap_or_default()
+                {
                     self.finish(seq, status);
                 }
             }
             self.delete(seq);
         }
-        Purged { jobs: found.len() as u64 }
+        Purged {
+            jobs: found.len() as u64,
+        }
     }
 
     pub(super) fn get(&self, id: JobId) -> Option<Job> {
@@ -140,9 +168,17 @@ impl State {
         };
         // A job that was pruned meanwhile: from its id's place in time.
         let pruned = page.after.filter(|_| after.is_none());
-        let beyond = |id: JobId| pruned.is_none_or(|after| if page.newest_first { id < after } else { id > after });
-        let jobs = all.map(|(_, entry)| &entry.job).filter(|job| beyond(job.id) && fits(filter, job));
-        let short = |job: &Job| Job { payload: Vec::new(), result: None, traceback: None, ..job.clone() };
+        let beyond =
+            |id: JobId| pruned.is_none_or(|after| if page.newest_first { id < after } else { id > after });
+        let jobs = all
+            .map(|(_, entry)| &entry.job)
+            .filter(|job| beyond(job.id) && fits(filter, job));
+        let short = |job: &Job| Job {
+            payload: Vec::new(),
+            result: None,
+            traceback: None,
+            ..job.clone()
+        };
         jobs.take(page.limit).map(short).collect()
     }
 
@@ -150,17 +186,23 @@ impl State {
         check_name("key", key)?;
         if value.len() > self.options.max_payload || keep < 1 {
             let length = value.len();
-            return Err(Error::Invalid(format!("once: a value of {length} bytes, to be kept for {keep} ms")));
+            return Err(Error::Invalid(format!(
+                "once: a value of {length} bytes, to be kept for {keep} ms"
+            )));
         }
         if let Some(value) = self.once_value(key) {
             return Ok(Once::Before(value));
         }
-        self.once.insert(key.to_owned(), (value, self.now.saturating_add(keep)));
+        self.once
+            .insert(key.to_owned(), (value, self.now.saturating_add(keep)));
         Ok(Once::First)
     }
 
     pub(super) fn once_value(&self, key: &str) -> Option<Vec<u8>> {
-        self.once.get(key).filter(|(_, until)| *until > self.now).map(|(value, _)| value.clone())
+        self.once
+            .get(key)
+            .filter(|(_, until)| *until > self.now)
+            .map(|(value, _)| value.clone())
     }
 
     pub(super) fn set_rate(&mut self, limit: &str, rate: Option<Rate>) -> Result<(), Error> {
@@ -172,7 +214,8 @@ impl State {
         };
         rate.check()?;
         let before = self.rates.get(limit).map_or(0, |(_, full_at)| *full_at);
-        self.rates.insert(limit.to_owned(), (rate, rate.adopt(before, self.steady)));
+        self.rates
+            .insert(limit.to_owned(), (rate, rate.adopt(before, self.steady)));
         Ok(())
     }
 }

@@ -20,7 +20,11 @@ impl State {
         self.last_seq += 1;
         let (seq, id) = (self.last_seq, new.id);
         let scheduled = new.eta.is_some_and(|eta| eta > self.now);
-        let ready = if scheduled { Status::Scheduled } else { Status::Queued };
+        let ready = if scheduled {
+            Status::Scheduled
+        } else {
+            Status::Queued
+        };
         let (status, error) = match new.waits_for.map(|group| self.groups.get(&group)) {
             None | Some(Some((0, 0, _))) => (ready, None),
             Some(Some((0, _, _))) => (Status::Failed, Some(GROUP_FAILED.to_owned())),
@@ -64,7 +68,16 @@ impl State {
             unique: new.unique,
         };
         let has_key = job.unique.is_some();
-        self.jobs.insert(seq, Entry { job, claims: 0, lane, keep_until: None, has_key });
+        self.jobs.insert(
+            seq,
+            Entry {
+                job,
+                claims: 0,
+                lane,
+                keep_until: None,
+                has_key,
+            },
+        );
         self.ids.insert(id, seq);
         self.index(seq, status);
         if status.is_finished() {
@@ -86,16 +99,29 @@ impl State {
         if !self.workers.contains_key(&claim.worker) {
             return Err(Error::UnknownWorker);
         }
-        while let Some((eta, seq)) = self.scheduled.first().copied().filter(|(eta, _)| *eta <= self.now) {
+        while let Some((eta, seq)) = self
+            .scheduled
+            .first()
+            .copied()
+            .filter(|(eta, _)| *eta <= self.now)
+        {
             self.scheduled.remove(&(eta, seq));
             self.index(seq, Status::Queued);
         }
         self.effects.ready = false;
         let mut claimed = Vec::new();
         while claimed.len() < claim.max {
-            let Some((lane, seq)) = self.pick(&claim.queues) else { break };
-            let Some(job) = self.begin(seq, claim.worker) else { continue };
-            if let Some((rate, full_at)) = self.lanes[lane].rate.as_ref().and_then(|name| self.rates.get_mut(name)) {
+            let Some((lane, seq)) = self.pick(&claim.queues) else {
+                break;
+            };
+            let Some(job) = self.begin(seq, claim.worker) else {
+                continue;
+            };
+            if let Some((rate, full_at)) = self.lanes[lane]
+                .rate
+                .as_ref()
+                .and_then(|name| self.rates.get_mut(name))
+            {
                 *full_at = rate.take(*full_at, self.steady, 1);
             }
             claimed.push(job);
@@ -114,7 +140,9 @@ impl State {
             let same = self.lanes.iter().filter(|other| other.queue == lane.queue);
             !settings.paused
                 && limit.is_none_or(|(rate, full_at)| rate.tokens(*full_at, self.steady) > 0)
-                && settings.concurrency.is_none_or(|most| same.map(|lane| lane.running).sum::<usize>() < most as usize)
+                && settings
+                    .concurrency
+                    .is_none_or(|most| same.map(|lane| lane.running).sum::<usize>() < most as usize)
         });
         let heads = open.filter_map(|(at, lane)| lane.queued.first().map(|head| (*head, at)));
         heads.min().map(|((_, seq), at)| (at, seq))
@@ -134,7 +162,12 @@ impl State {
         entry.job.attempts += 1;
         entry.job.started_at = Some(self.now);
         entry.job.worker = Some(worker);
-        if entry.job.unique.as_ref().is_some_and(|unique| unique.until_started) {
+        if entry
+            .job
+            .unique
+            .as_ref()
+            .is_some_and(|unique| unique.until_started)
+        {
             self.free_key(seq);
         }
         self.index(seq, Status::Running);
@@ -142,8 +175,16 @@ impl State {
             jobs.insert(seq);
         }
         let entry = self.jobs.get(&seq)?;
-        let attempt = Attempt { job: entry.job.id, worker, number: entry.claims, seq };
-        Some(Claimed { job: entry.job.clone(), attempt })
+        let attempt = Attempt {
+            job: entry.job.id,
+            worker,
+            number: entry.claims,
+            seq,
+        };
+        Some(Claimed {
+            job: entry.job.clone(),
+            attempt,
+        })
     }
 
     pub(super) fn is_current(&self, attempt: &Attempt) -> bool {
@@ -162,7 +203,9 @@ impl State {
         }
         let (seq, now) = (ack.attempt.seq, self.now);
         self.unindex(seq);
-        let Some(entry) = self.jobs.get_mut(&seq) else { return Err(Error::Stale) };
+        let Some(entry) = self.jobs.get_mut(&seq) else {
+            return Err(Error::Stale);
+        };
         let job = &mut entry.job;
         let cancel = std::mem::take(&mut job.cancel_requested);
         let exhausted = job.attempts >= job.max_attempts;
@@ -189,7 +232,11 @@ impl State {
                     Status::Failed
                 } else {
                     job.eta = Some(at);
-                    if at > now { Status::Scheduled } else { Status::Queued }
+                    if at > now {
+                        Status::Scheduled
+                    } else {
+                        Status::Queued
+                    }
                 }
             }
         };
@@ -211,11 +258,15 @@ impl State {
 
     /// Ends a worker.
     pub(super) fn give_back(&mut self, worker: WorkerId, died: bool) -> (u64, u64) {
-        let Some((_, jobs)) = self.workers.remove(&worker) else { return (0, 0) };
+        let Some((_, jobs)) = self.workers.remove(&worker) else {
+            return (0, 0);
+        };
         let mut quarantined = 0;
         for &seq in &jobs {
             self.unindex(seq);
-            let Some(entry) = self.jobs.get_mut(&seq) else { continue };
+            let Some(entry) = self.jobs.get_mut(&seq) else {
+                continue;
+            };
             let job = &mut entry.job;
             job.attempts -= 1;
             if died {
@@ -239,7 +290,9 @@ impl State {
     }
 
     pub(super) fn free_key(&mut self, seq: i64) {
-        let Some(entry) = self.jobs.get_mut(&seq) else { return };
+        let Some(entry) = self.jobs.get_mut(&seq) else {
+            return;
+        };
         if std::mem::take(&mut entry.has_key)
             && let Some(unique) = &entry.job.unique
         {
@@ -252,10 +305,16 @@ impl State {
         let mut finished = vec![(seq, status)];
         while let Some((seq, status)) = finished.pop() {
             self.free_key(seq);
-            let Some(entry) = self.jobs.get_mut(&seq) else { continue };
+            let Some(entry) = self.jobs.get_mut(&seq) else {
+                continue;
+            };
             entry.job.finished_at = Some(self.now);
             let lane = &mut self.lanes[entry.lane];
-            *(if status == Status::Succeeded { &mut lane.succeeded } else { &mut lane.failed }) += 1;
+            *(if status == Status::Succeeded {
+                &mut lane.succeeded
+            } else {
+                &mut lane.failed
+            }) += 1;
             self.effects.finished.push(entry.job.id);
             let keep = match status {
                 Status::Succeeded | Status::Cancelled | Status::Expired => Some(entry.job.keep),
@@ -274,7 +333,9 @@ impl State {
     }
 
     pub(super) fn leave_group(&mut self, group: JobId, status: Status) -> Vec<(i64, Status)> {
-        let Some((open, failed, _)) = self.groups.get_mut(&group) else { return Vec::new() };
+        let Some((open, failed, _)) = self.groups.get_mut(&group) else {
+            return Vec::new();
+        };
         *open -= 1;
         *failed += i64::from(status != Status::Succeeded);
         if *open > 0 {
@@ -284,7 +345,9 @@ impl State {
         let waiting = self.waiting.remove(&group).unwrap_or_default();
         let mut over = Vec::new();
         for seq in waiting {
-            let Some(entry) = self.jobs.get_mut(&seq) else { continue };
+            let Some(entry) = self.jobs.get_mut(&seq) else {
+                continue;
+            };
             if !succeeded {
                 entry.job.error = Some(GROUP_FAILED.to_owned());
                 self.index(seq, Status::Failed);

@@ -45,7 +45,9 @@ impl Default for MemoryOptions {
 
 impl std::fmt::Debug for MemoryOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryOptions").field("max_deaths", &self.max_deaths).finish_non_exhaustive()
+        f.debug_struct("MemoryOptions")
+            .field("max_deaths", &self.max_deaths)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,7 +83,10 @@ impl MemoryStore {
             sooner: Condvar::new(),
             listeners: Arc::new(Listeners::default()),
         };
-        MemoryStore { shared: Arc::new(shared), thread: Mutex::new(None) }
+        MemoryStore {
+            shared: Arc::new(shared),
+            thread: Mutex::new(None),
+        }
     }
 
     /// Makes a call, tells of what it changed, and says what came of it; without the lock.
@@ -93,7 +98,10 @@ impl MemoryStore {
             } else {
                 state.look_at_clock();
                 let outcome = work(&mut state);
-                if state.waited_for.is_some_and(|until| state.next_time().is_some_and(|next| next < until)) {
+                if state
+                    .waited_for
+                    .is_some_and(|until| state.next_time().is_some_and(|next| next < until))
+                {
                     self.shared.sooner.notify_one();
                 }
                 (outcome, std::mem::take(&mut state.effects))
@@ -120,7 +128,10 @@ impl Shared {
             let rest = Duration::from_millis(until.saturating_sub(state.steady).max(0) as u64);
             // The wall clock may be set meanwhile: no wait is long.
             let rest = rest.min(Duration::from_secs(if next.is_some() { 1 } else { 3600 }));
-            (state, _) = self.sooner.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner);
+            (state, _) = self
+                .sooner
+                .wait_timeout(state, rest)
+                .unwrap_or_else(PoisonError::into_inner);
             state.look_at_clock();
             if state.steady >= until {
                 state.told_until = state.now;
@@ -162,7 +173,11 @@ impl Store for MemoryStore {
     fn evict(&self, worker: WorkerId, done: Done<TakenOver>) {
         self.call(done, |state| {
             let (jobs, quarantined) = state.give_back(worker, true);
-            Ok(TakenOver { workers: vec![worker], jobs, quarantined })
+            Ok(TakenOver {
+                workers: vec![worker],
+                jobs,
+                quarantined,
+            })
         });
     }
 
@@ -175,7 +190,9 @@ impl Store for MemoryStore {
     }
 
     fn enqueue(&self, jobs: Vec<NewJob>, done: Done<Vec<Result<Enqueued, Error>>>) {
-        self.call(done, |state| Ok(jobs.into_iter().map(|job| state.enqueue(job)).collect()));
+        self.call(done, |state| {
+            Ok(jobs.into_iter().map(|job| state.enqueue(job)).collect())
+        });
     }
 
     fn claim(&self, claim: Claim, done: Done<Vec<Claimed>>) {
@@ -183,11 +200,15 @@ impl Store for MemoryStore {
     }
 
     fn acknowledge(&self, acks: Vec<Ack>, done: Done<Vec<Result<Status, Error>>>) {
-        self.call(done, |state| Ok(acks.into_iter().map(|ack| state.acknowledge(ack)).collect()));
+        self.call(done, |state| {
+            Ok(acks.into_iter().map(|ack| state.acknowledge(ack)).collect())
+        });
     }
 
     fn extend(&self, attempts: Vec<Attempt>, done: Done<Vec<bool>>) {
-        self.call(done, |state| Ok(attempts.iter().map(|attempt| state.is_current(attempt)).collect()));
+        self.call(done, |state| {
+            Ok(attempts.iter().map(|attempt| state.is_current(attempt)).collect())
+        });
     }
 
     fn cancel(&self, id: JobId, done: Done<Cancelled>) {
@@ -211,7 +232,9 @@ impl Store for MemoryStore {
     }
 
     fn log(&self, limit: usize, done: Done<Vec<LogEntry>>) {
-        self.call(done, |state| Ok(state.log.iter().rev().take(limit).cloned().collect()));
+        self.call(done, |state| {
+            Ok(state.log.iter().rev().take(limit).cloned().collect())
+        });
     }
 
     fn purge(&self, filter: Filter, done: Done<Purged>) {
@@ -230,7 +253,10 @@ impl Store for MemoryStore {
     }
 
     fn ticks(&self, done: Done<Vec<Tick>>) {
-        let tick = |(name, at): (&String, &i64)| Tick { name: name.clone(), at: *at };
+        let tick = |(name, at): (&String, &i64)| Tick {
+            name: name.clone(),
+            at: *at,
+        };
         self.call(done, |state| Ok(state.ticks.iter().map(tick).collect()));
     }
 
@@ -259,7 +285,9 @@ impl Store for MemoryStore {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() && self.shared.lock().options.clock.moves() {
             let shared = Arc::clone(&self.shared);
-            let started = std::thread::Builder::new().name("store-watcher".into()).spawn(move || shared.keep_time());
+            let started = std::thread::Builder::new()
+                .name("store-watcher".into())
+                .spawn(move || shared.keep_time());
             // Without it, what is due is claimed when somebody claims.
             *thread = started.ok();
         }

@@ -103,7 +103,10 @@ impl State {
     }
 
     pub(super) fn lane(&mut self, queue: &str, rate: Option<&str>) -> usize {
-        let known = self.lanes.iter().position(|lane| lane.queue == queue && lane.rate.as_deref() == rate);
+        let known = self
+            .lanes
+            .iter()
+            .position(|lane| lane.queue == queue && lane.rate.as_deref() == rate);
         known.unwrap_or_else(|| {
             self.lanes.push(Lane {
                 queue: queue.to_owned(),
@@ -119,10 +122,16 @@ impl State {
 
     /// Takes a job out of the indexes of its status.
     pub(super) fn unindex(&mut self, seq: i64) {
-        let Some(entry) = self.jobs.get_mut(&seq) else { return };
+        let Some(entry) = self.jobs.get_mut(&seq) else {
+            return;
+        };
         let job = &mut entry.job;
         match job.status {
-            Status::Queued => drop(self.lanes[entry.lane].queued.remove(&(Reverse(job.priority), seq))),
+            Status::Queued => drop(
+                self.lanes[entry.lane]
+                    .queued
+                    .remove(&(Reverse(job.priority), seq)),
+            ),
             Status::Scheduled => drop(self.scheduled.remove(&(job.eta.unwrap_or(0), seq))),
             Status::Running => {
                 self.lanes[entry.lane].running -= 1;
@@ -150,7 +159,9 @@ impl State {
 
     /// Puts a job that is in no index into those of a status.
     pub(super) fn index(&mut self, seq: i64, status: Status) {
-        let Some(entry) = self.jobs.get_mut(&seq) else { return };
+        let Some(entry) = self.jobs.get_mut(&seq) else {
+            return;
+        };
         let job = &mut entry.job;
         job.status = status;
         match status {
@@ -176,13 +187,22 @@ impl State {
     pub(super) fn register(&mut self, name: &str) -> WorkerId {
         self.last_worker += 1;
         let id = WorkerId(self.last_worker);
-        let info = WorkerInfo { id, name: name.to_owned(), pid: std::process::id(), since: self.now, running: 0 };
+        let info = WorkerInfo {
+            id,
+            name: name.to_owned(),
+            pid: std::process::id(),
+            since: self.now,
+            running: 0,
+        };
         self.workers.insert(id, (info, BTreeSet::new()));
         id
     }
 
     pub(super) fn workers(&self) -> Vec<WorkerInfo> {
-        let info = |(info, jobs): &(WorkerInfo, BTreeSet<i64>)| WorkerInfo { running: jobs.len() as u64, ..info.clone() };
+        let info = |(info, jobs): &(WorkerInfo, BTreeSet<i64>)| WorkerInfo {
+            running: jobs.len() as u64,
+            ..info.clone()
+        };
         self.workers.values().map(info).collect()
     }
 
@@ -204,19 +224,31 @@ impl State {
         for (queue, settings) in &self.queues {
             queues.entry(queue).or_default().settings = *settings;
         }
-        let named = queues.into_iter().map(|(queue, stats)| QueueStats { queue: queue.to_owned(), ..stats });
-        Stats { queues: named.collect() }
+        let named = queues.into_iter().map(|(queue, stats)| QueueStats {
+            queue: queue.to_owned(),
+            ..stats
+        });
+        Stats {
+            queues: named.collect(),
+        }
     }
 
     /// When something may be claimed that may not be now, if nothing else happens; by the steady clock.
     pub(super) fn next_time(&self) -> Option<i64> {
         // What was told of and not claimed waits for whoever claims next.
-        let due = self.scheduled.range((self.told_until.saturating_add(1), i64::MIN)..).next();
+        let due = self
+            .scheduled
+            .range((self.told_until.saturating_add(1), i64::MIN)..)
+            .next();
         let due = due.map(|(eta, _)| self.steady + (eta - self.now).max(0));
-        let room = self.lanes.iter().filter(|lane| !lane.queued.is_empty()).filter_map(|lane| {
-            let (rate, full_at) = self.rates.get(lane.rate.as_ref()?)?;
-            Some(rate.next(*full_at, self.steady)).filter(|next| *next > self.steady)
-        });
+        let room = self
+            .lanes
+            .iter()
+            .filter(|lane| !lane.queued.is_empty())
+            .filter_map(|lane| {
+                let (rate, full_at) = self.rates.get(lane.rate.as_ref()?)?;
+                Some(rate.next(*full_at, self.steady)).filter(|next| *next > self.steady)
+            });
         room.chain(due).min()
     }
 }

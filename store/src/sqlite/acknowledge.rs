@@ -22,7 +22,9 @@ fn acknowledge_one(tx: &mut Tx<'_>, ack: &Ack) -> rusqlite::Result<Result<Status
         Outcome::Succeeded { result } => succeed(tx, &ack.attempt, result.as_deref())?,
         other => end(tx, &ack.attempt, other)?,
     };
-    let Some(status) = status else { return Ok(Err(Error::Stale)) };
+    let Some(status) = status else {
+        return Ok(Err(Error::Stale));
+    };
     for refused in enqueue(tx, &ack.then)? {
         // They were checked above.
         debug_assert!(refused.is_ok(), "{refused:?}");
@@ -36,9 +38,13 @@ pub(crate) fn check(ack: &Ack, max_payload: usize) -> Result<(), Error> {
         && result.len() > max_payload
     {
         let length = result.len();
-        return Err(Error::Invalid(format!("the result has {length} bytes, and at most {max_payload} are taken")));
+        return Err(Error::Invalid(format!(
+            "the result has {length} bytes, and at most {max_payload} are taken"
+        )));
     }
-    ack.then.iter().try_for_each(|job: &NewJob| job.check(max_payload))
+    ack.then
+        .iter()
+        .try_for_each(|job: &NewJob| job.check(max_payload))
 }
 
 /// The one way that has to be fast. None if the attempt is stale.
@@ -48,7 +54,14 @@ fn succeed(tx: &mut Tx<'_>, attempt: &Attempt, result: Option<&[u8]>) -> rusqlit
             unique_slot = NULL, error = NULL, traceback = NULL, cancel = 0
             WHERE seq = ?1 AND id = ?2 AND claims = ?3 AND worker = ?4 AND status = 2
             RETURNING id, lane, group_id, keep",
-        rusqlite::params![attempt.seq, attempt.job.as_bytes(), attempt.number, attempt.worker.0, result, tx.now],
+        rusqlite::params![
+            attempt.seq,
+            attempt.job.as_bytes(),
+            attempt.number,
+            attempt.worker.0,
+            result,
+            tx.now
+        ],
         |row| Settled::read(row, attempt.seq, Status::Succeeded),
     )?;
     let Some(done) = done else { return Ok(None) };
@@ -60,7 +73,11 @@ fn succeed(tx: &mut Tx<'_>, attempt: &Attempt, result: Option<&[u8]>) -> rusqlit
 /// A queue with a limit has room for one more.
 fn free_room(tx: &mut Tx<'_>, lane: i64) -> rusqlite::Result<()> {
     let queue = tx.cache.lanes.get(tx.connection, lane)?.queue.clone();
-    let limited = tx.rules()?.queues.get(&*queue).is_some_and(|settings| settings.concurrency.is_some());
+    let limited = tx
+        .rules()?
+        .queues
+        .get(&*queue)
+        .is_some_and(|settings| settings.concurrency.is_some());
     tx.effects.ready |= limited;
     Ok(())
 }
@@ -77,10 +94,20 @@ fn end(tx: &mut Tx<'_>, attempt: &Attempt, outcome: &Outcome) -> rusqlite::Resul
     let found = tx.first(
         "SELECT id, lane, group_id, keep, attempts, max_attempts, cancel FROM jobs
             WHERE seq = ?1 AND id = ?2 AND claims = ?3 AND worker = ?4 AND status = 2",
-        (attempt.seq, attempt.job.as_bytes(), attempt.number, attempt.worker.0),
+        (
+            attempt.seq,
+            attempt.job.as_bytes(),
+            attempt.number,
+            attempt.worker.0,
+        ),
         |row| {
             let settled = Settled::read(row, attempt.seq, Status::Running)?;
-            Ok(Running { settled, attempts: row.get(4)?, max_attempts: row.get(5)?, cancel: row.get(6)? })
+            Ok(Running {
+                settled,
+                attempts: row.get(4)?,
+                max_attempts: row.get(5)?,
+                cancel: row.get(6)?,
+            })
         },
     )?;
     let Some(mut running) = found else { return Ok(None) };
@@ -90,12 +117,18 @@ fn end(tx: &mut Tx<'_>, attempt: &Attempt, outcome: &Outcome) -> rusqlite::Resul
         Outcome::Cancelled => (Status::Cancelled, None, None),
         Outcome::HandBack if running.cancel => (Status::Cancelled, None, None),
         Outcome::HandBack => (Status::Queued, None, None),
-        Outcome::Retry { error, traceback, .. } if running.cancel => (Status::Cancelled, None, Some((error, traceback))),
+        Outcome::Retry { error, traceback, .. } if running.cancel => {
+            (Status::Cancelled, None, Some((error, traceback)))
+        }
         Outcome::Retry { error, traceback, .. } if running.attempts >= running.max_attempts => {
             (Status::Failed, None, Some((error, traceback)))
         }
         Outcome::Retry { at, error, traceback } => {
-            let status = if *at > tx.now { Status::Scheduled } else { Status::Queued };
+            let status = if *at > tx.now {
+                Status::Scheduled
+            } else {
+                Status::Queued
+            };
             (status, Some(*at), Some((error, traceback)))
         }
     };
@@ -136,6 +169,13 @@ pub(super) fn current(connection: &Connection, attempts: &[Attempt]) -> rusqlite
     let mut look = connection.prepare_cached(
         "SELECT 1 FROM jobs WHERE seq = ?1 AND id = ?2 AND claims = ?3 AND worker = ?4 AND status = 2",
     )?;
-    let current = |attempt: &Attempt| look.exists((attempt.seq, attempt.job.as_bytes(), attempt.number, attempt.worker.0));
+    let current = |attempt: &Attempt| {
+        look.exists((
+            attempt.seq,
+            attempt.job.as_bytes(),
+            attempt.number,
+            attempt.worker.0,
+        ))
+    };
     attempts.iter().map(current).collect()
 }

@@ -105,7 +105,13 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Picke
             break;
         }
         let open = &lanes[at];
-        let used = |same: &dyn Fn(&Lane) -> bool| spent.iter().filter(|(lane, _)| same(lane)).map(|(_, n)| n).sum::<usize>();
+        let used = |same: &dyn Fn(&Lane) -> bool| {
+            spent
+                .iter()
+                .filter(|(lane, _)| same(lane))
+                .map(|(_, n)| n)
+                .sum::<usize>()
+        };
         if used(&|lane| lane.queue == open.lane.queue) >= open.room
             || (open.lane.rate.is_some() && used(&|lane| lane.rate == open.lane.rate) >= open.tokens)
         {
@@ -134,7 +140,9 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Picke
 
 fn take_tokens(tx: &mut Tx<'_>, name: &str, tokens: usize) -> rusqlite::Result<()> {
     let now = tx.steady;
-    let Some(state) = tx.rules()?.rates.get_mut(name) else { return Ok(()) };
+    let Some(state) = tx.rules()?.rates.get_mut(name) else {
+        return Ok(());
+    };
     state.full_at = state.rate.take(state.full_at, now, tokens);
     let full_at = state.full_at;
     tx.execute("UPDATE rates SET full_at = ?2 WHERE name = ?1", (name, full_at))?;
@@ -152,7 +160,8 @@ struct OpenLane {
 
 fn open_lanes(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Vec<OpenLane>> {
     tx.cache.lanes.refresh(tx.connection)?;
-    let asked = |lane: &&Lane| claim.queues.is_empty() || claim.queues.iter().any(|queue| **queue == *lane.queue);
+    let asked =
+        |lane: &&Lane| claim.queues.is_empty() || claim.queues.iter().any(|queue| **queue == *lane.queue);
     let lanes: Vec<Lane> = tx.cache.lanes.all.iter().filter(asked).cloned().collect();
     let mut open = Vec::with_capacity(lanes.len());
     for lane in lanes {
@@ -180,7 +189,9 @@ fn running(tx: &Tx<'_>, queue: &str) -> rusqlite::Result<usize> {
     let mut running = 0;
     for lane in lanes {
         let count = "SELECT count(*) FROM jobs INDEXED BY jobs_running WHERE status = 2 AND lane = ?";
-        running += tx.first(count, [lane.id], |row| row.get::<_, i64>(0))?.unwrap_or(0) as usize;
+        running += tx
+            .first(count, [lane.id], |row| row.get::<_, i64>(0))?
+            .unwrap_or(0) as usize;
     }
     Ok(running)
 }
@@ -198,7 +209,12 @@ fn begin(tx: &mut Tx<'_>, seq: i64, worker: WorkerId) -> rusqlite::Result<Option
     let found = SQL.with(|sql| tx.first(sql, (seq, worker.0, tx.now), row::job))?;
     let Some(found) = found else { return Ok(None) };
     let Found { job, claims, .. } = found.complete(tx.connection, &mut tx.cache.lanes, true)?;
-    let attempt = Attempt { job: job.id, worker, number: claims, seq };
+    let attempt = Attempt {
+        job: job.id,
+        worker,
+        number: claims,
+        seq,
+    };
     Ok(Some(Claimed { job, attempt }))
 }
 

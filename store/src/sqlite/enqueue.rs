@@ -27,10 +27,17 @@ pub(super) fn enqueue(tx: &mut Tx<'_>, jobs: &[NewJob]) -> rusqlite::Result<Vec<
 
 fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
     if let Some(unique) = &job.unique {
-        if tx.first("SELECT 1 FROM jobs WHERE id = ?", [job.id.as_bytes()], |_| Ok(()))?.is_some() {
+        if tx
+            .first("SELECT 1 FROM jobs WHERE id = ?", [job.id.as_bytes()], |_| Ok(()))?
+            .is_some()
+        {
             return Ok(Enqueued::Known(job.id));
         }
-        let holder = tx.first("SELECT id FROM jobs WHERE unique_slot = ?", [&unique.key], |row| row.get(0))?;
+        let holder = tx.first(
+            "SELECT id FROM jobs WHERE unique_slot = ?",
+            [&unique.key],
+            |row| row.get(0),
+        )?;
         if let Some(holder) = holder {
             return Ok(Enqueued::Duplicate(JobId::from_bytes(holder)));
         }
@@ -67,7 +74,10 @@ fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
     }
     let seq = tx.connection.last_insert_rowid();
     if !inline {
-        tx.execute("INSERT INTO payloads (seq, payload) VALUES (?, ?)", (seq, &job.payload))?;
+        tx.execute(
+            "INSERT INTO payloads (seq, payload) VALUES (?, ?)",
+            (seq, &job.payload),
+        )?;
     }
     if let Some(group) = job.group {
         tx.execute(
@@ -81,7 +91,17 @@ fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
         _ => {}
     }
     if status.is_finished() {
-        super::finish::settled(tx, &super::finish::Settled { seq, id: job.id, lane, group: job.group, status, keep: job.keep })?;
+        super::finish::settled(
+            tx,
+            &super::finish::Settled {
+                seq,
+                id: job.id,
+                lane,
+                group: job.group,
+                status,
+                keep: job.keep,
+            },
+        )?;
     }
     Ok(Enqueued::New(job.id))
 }
@@ -89,20 +109,31 @@ fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
 /// Where a new job begins, and why it failed, if it does so at once.
 fn first_status(tx: &Tx<'_>, job: &NewJob) -> rusqlite::Result<(Status, Option<&'static str>)> {
     if let Some(group) = job.waits_for {
-        let state = tx.first("SELECT open, failed FROM job_groups WHERE id = ?", [group.as_bytes()], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-        })?;
+        let state = tx.first(
+            "SELECT open, failed FROM job_groups WHERE id = ?",
+            [group.as_bytes()],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+        )?;
         match state {
             Some((0, 0)) => {}
             Some((0, _)) => return Ok((Status::Failed, Some(super::finish::GROUP_FAILED))),
             _ => return Ok((Status::Waiting, None)),
         }
     }
-    Ok(if job.eta.is_some_and(|eta| eta > tx.now) { (Status::Scheduled, None) } else { (Status::Queued, None) })
+    Ok(if job.eta.is_some_and(|eta| eta > tx.now) {
+        (Status::Scheduled, None)
+    } else {
+        (Status::Queued, None)
+    })
 }
 
 /// Enqueues a tick's job, if the tick is new.
-pub(super) fn tick(tx: &mut Tx<'_>, name: &str, at: i64, job: &NewJob) -> rusqlite::Result<Result<TickOutcome, Error>> {
+pub(super) fn tick(
+    tx: &mut Tx<'_>,
+    name: &str,
+    at: i64,
+    job: &NewJob,
+) -> rusqlite::Result<Result<TickOutcome, Error>> {
     if let Err(error) = job.check(tx.settings.max_payload) {
         return Ok(Err(error));
     }
@@ -110,6 +141,9 @@ pub(super) fn tick(tx: &mut Tx<'_>, name: &str, at: i64, job: &NewJob) -> rusqli
     if let Some(last) = last.filter(|last| *last >= at) {
         return Ok(Ok(TickOutcome::Past(last)));
     }
-    tx.execute("INSERT INTO ticks (name, at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2", (name, at))?;
+    tx.execute(
+        "INSERT INTO ticks (name, at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2",
+        (name, at),
+    )?;
     Ok(Ok(TickOutcome::Enqueued(enqueue_one(tx, job)?)))
 }

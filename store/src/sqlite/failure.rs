@@ -15,7 +15,9 @@ pub(super) fn from_sqlite(error: &rusqlite::Error, path: &Path) -> Error {
     };
     match code {
         ErrorCode::DiskFull => Error::Full(said),
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => Error::Locked(said),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+            Error::Locked(said)
+        }
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Error::ReadOnly(said),
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Error::Corrupt(said),
         ErrorCode::CannotOpen => Error::Open(said),

@@ -56,7 +56,10 @@ fn settle_one(tx: &mut Tx<'_>, job: &Settled) -> rusqlite::Result<Vec<Settled>> 
     };
     if !is_pruned(job.status) {
         if let Some(keep) = tx.settings.keep_failed {
-            tx.execute("UPDATE jobs SET keep_until = ?2 WHERE seq = ?1", (job.seq, tx.now.saturating_add(keep)))?;
+            tx.execute(
+                "UPDATE jobs SET keep_until = ?2 WHERE seq = ?1",
+                (job.seq, tx.now.saturating_add(keep)),
+            )?;
             tx.effects.prune_at(tx.now.saturating_add(keep));
         }
     } else if job.keep == 0 {
@@ -118,9 +121,17 @@ pub(super) fn delete(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     let deleted = tx.first(
         "DELETE FROM jobs WHERE seq = ? RETURNING payload IS NULL, group_id, waits_for",
         [seq],
-        |row| Ok((row.get(0)?, row.get::<_, Option<[u8; 16]>>(1)?, row.get::<_, Option<[u8; 16]>>(2)?)),
+        |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, Option<[u8; 16]>>(1)?,
+                row.get::<_, Option<[u8; 16]>>(2)?,
+            ))
+        },
     )?;
-    let Some((elsewhere, group, waits_for)) = deleted else { return Ok(()) };
+    let Some((elsewhere, group, waits_for)) = deleted else {
+        return Ok(());
+    };
     if elsewhere {
         tx.execute("DELETE FROM payloads WHERE seq = ?", [seq])?;
     }

@@ -53,7 +53,12 @@ impl Liveness {
         }
     }
 
-    fn lock_byte(&self, worker: WorkerId, kind: libc::c_int, command: libc::c_int) -> std::io::Result<libc::flock> {
+    fn lock_byte(
+        &self,
+        worker: WorkerId,
+        kind: libc::c_int,
+        command: libc::c_int,
+    ) -> std::io::Result<libc::flock> {
         // SAFETY: a flock of zeros is one.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
@@ -62,7 +67,11 @@ impl Liveness {
         lock.l_len = 1;
         // SAFETY: the descriptor is open as long as the file, and the lock is ours.
         let outcome = unsafe { libc::fcntl(self.file.as_raw_fd(), command, &raw mut lock) };
-        if outcome < 0 { Err(std::io::Error::last_os_error()) } else { Ok(lock) }
+        if outcome < 0 {
+            Err(std::io::Error::last_os_error())
+        } else {
+            Ok(lock)
+        }
     }
 
     /// Takes the lock of a new worker; false if another has it.
@@ -70,7 +79,11 @@ impl Liveness {
         match self.lock_byte(worker, libc::F_WRLCK, libc::F_OFD_SETLK) {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-            Err(error) => Err(Error::Io(format!("{}: lock of worker {}: {error}", self.path.display(), worker.0))),
+            Err(error) => Err(Error::Io(format!(
+                "{}: lock of worker {}: {error}",
+                self.path.display(),
+                worker.0
+            ))),
         }
     }
 
@@ -83,7 +96,8 @@ impl Liveness {
     /// Whether nobody holds this worker's lock. Not for workers of our own: one's own locks do not show.
     pub(super) fn is_dead(&self, worker: WorkerId) -> bool {
         // Failing, it is taken to be alive: whoever is given up wrongly runs its jobs twice.
-        self.lock_byte(worker, libc::F_WRLCK, libc::F_OFD_GETLK).is_ok_and(|lock| lock.l_type == libc::F_UNLCK as libc::c_short)
+        self.lock_byte(worker, libc::F_WRLCK, libc::F_OFD_GETLK)
+            .is_ok_and(|lock| lock.l_type == libc::F_UNLCK as libc::c_short)
     }
 }
 
@@ -91,7 +105,10 @@ impl Drop for Liveness {
     fn drop(&mut self) {
         let ours = self.file.as_raw_fd();
         for slot in &DESCRIPTORS {
-            if slot.compare_exchange(ours, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            if slot
+                .compare_exchange(ours, -1, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+            {
                 break;
             }
         }
@@ -115,8 +132,15 @@ fn forget_in_children(file: &File) -> Result<(), Error> {
         unsafe { libc::pthread_atfork(None, None, Some(close_all)) };
     });
     let ours = file.as_raw_fd();
-    let kept = DESCRIPTORS.iter().any(|slot| slot.compare_exchange(-1, ours, Ordering::Relaxed, Ordering::Relaxed).is_ok());
-    if kept { Ok(()) } else { Err(Error::Open("a process may have 64 job stores open".into())) }
+    let kept = DESCRIPTORS.iter().any(|slot| {
+        slot.compare_exchange(-1, ours, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    });
+    if kept {
+        Ok(())
+    } else {
+        Err(Error::Open("a process may have 64 job stores open".into()))
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +151,10 @@ mod tests {
     fn a_lock_shows_to_others_until_it_is_given_back() {
         let folder = std::env::temp_dir().join(format!("roving-store-liveness-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (one, other) = (Liveness::open(&folder.join("db")).unwrap(), Liveness::open(&folder.join("db")).unwrap());
+        let (one, other) = (
+            Liveness::open(&folder.join("db")).unwrap(),
+            Liveness::open(&folder.join("db")).unwrap(),
+        );
         assert!(one.hold(WorkerId(7)).unwrap());
         assert!(!other.is_dead(WorkerId(7)) && other.is_dead(WorkerId(8)));
         assert!(!other.hold(WorkerId(7)).unwrap());

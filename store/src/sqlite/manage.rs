@@ -12,16 +12,28 @@ use crate::job::{JobId, Status, WorkerId};
 const SLICE: i64 = 500;
 
 pub(super) fn cancel(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<Cancelled, Error>> {
-    let found = tx.first("SELECT seq, status, worker FROM jobs WHERE id = ?", [id.as_bytes()], |row| {
-        Ok((row.get::<_, i64>(0)?, row::status(row, 1)?, row.get::<_, Option<i64>>(2)?))
-    })?;
-    let Some((seq, status, worker)) = found else { return Ok(Err(Error::UnknownJob)) };
+    let found = tx.first(
+        "SELECT seq, status, worker FROM jobs WHERE id = ?",
+        [id.as_bytes()],
+        |row| {
+            Ok((
+                row.get::<_, i64>(0)?,
+                row::status(row, 1)?,
+                row.get::<_, Option<i64>>(2)?,
+            ))
+        },
+    )?;
+    let Some((seq, status, worker)) = found else {
+        return Ok(Err(Error::UnknownJob));
+    };
     if status.is_finished() {
         return Ok(Ok(Cancelled::Finished(status)));
     }
     if status == Status::Running {
         tx.execute("UPDATE jobs SET cancel = 1 WHERE seq = ?", [seq])?;
-        tx.effects.cancels.extend(worker.map(|worker| (WorkerId(worker), id)));
+        tx.effects
+            .cancels
+            .extend(worker.map(|worker| (WorkerId(worker), id)));
         return Ok(Ok(Cancelled::Requested));
     }
     let cancelled = tx.first(
@@ -42,18 +54,29 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<(), E
         [id.as_bytes()],
         |row| {
             let group: Option<[u8; 16]> = row.get(2)?;
-            Ok((row.get::<_, i64>(0)?, row::status(row, 1)?, group, row.get::<_, Option<String>>(3)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row::status(row, 1)?,
+                group,
+                row.get::<_, Option<String>>(3)?,
+            ))
         },
     )?;
-    let Some((seq, status, group, key)) = found else { return Ok(Err(Error::UnknownJob)) };
+    let Some((seq, status, group, key)) = found else {
+        return Ok(Err(Error::UnknownJob));
+    };
     if !status.is_finished() || status == Status::Succeeded {
         return Ok(Err(Error::WrongStatus(status)));
     }
     if let Some(key) = &key {
-        let holder = tx.first("SELECT id FROM jobs WHERE unique_slot = ?", [key], |row| row.get(0))?;
+        let holder = tx.first("SELECT id FROM jobs WHERE unique_slot = ?", [key], |row| {
+            row.get(0)
+        })?;
         if let Some(holder) = holder {
             let holder = JobId::from_bytes(holder);
-            return Ok(Err(Error::Invalid(format!("its unique key {key:?} has another job, {holder}"))));
+            return Ok(Err(Error::Invalid(format!(
+                "its unique key {key:?} has another job, {holder}"
+            ))));
         }
     }
     tx.execute(
@@ -62,7 +85,10 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<(), E
         [seq],
     )?;
     if let Some(group) = group {
-        tx.execute("UPDATE job_groups SET open = open + 1, failed = failed - 1 WHERE id = ?", [group])?;
+        tx.execute(
+            "UPDATE job_groups SET open = open + 1, failed = failed - 1 WHERE id = ?",
+            [group],
+        )?;
     }
     tx.effects.ready = true;
     Ok(Ok(()))
@@ -85,7 +111,10 @@ pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, after: i64) -> rusqlite::R
     let found = {
         let mut statement = tx.prepare(&sql)?;
         let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
-            Ok((Settled::read(row, row.get(4)?, Status::Cancelled)?, row::status(row, 5)?))
+            Ok((
+                Settled::read(row, row.get(4)?, Status::Cancelled)?,
+                row::status(row, 5)?,
+            ))
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()?
     };
@@ -100,7 +129,10 @@ pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, after: i64) -> rusqlite::R
             settled(tx, &job)?;
         }
     }
-    Ok(Slice { after: last.filter(|_| full), jobs })
+    Ok(Slice {
+        after: last.filter(|_| full),
+        jobs,
+    })
 }
 
 /// Moves one slice of what is over to the log, and shortens the log. Says how many, and whether that was all.
@@ -120,7 +152,11 @@ pub(super) fn prune(tx: &mut Tx<'_>) -> rusqlite::Result<(u64, bool)> {
     let entries = tx.execute(
         "DELETE FROM log WHERE entry IN (SELECT entry FROM log ORDER BY entry LIMIT ?3)
             AND (finished_at <= ?1 OR entry <= (SELECT max(entry) FROM log) - ?2)",
-        (tx.now.saturating_sub(tx.settings.log_keep), tx.settings.log_max, 2 * SLICE),
+        (
+            tx.now.saturating_sub(tx.settings.log_keep),
+            tx.settings.log_max,
+            2 * SLICE,
+        ),
     )? as i64;
     let all = (over.len() as i64) < SLICE && keys < SLICE && entries < 2 * SLICE;
     shrink(tx)?;
@@ -143,12 +179,19 @@ fn shrink(tx: &Tx<'_>) -> rusqlite::Result<()> {
 }
 
 pub(super) fn once(tx: &mut Tx<'_>, key: &str, value: &[u8], keep: i64) -> rusqlite::Result<Once> {
-    let before = tx.first("SELECT value FROM once WHERE key = ? AND keep_until > ?", (key, tx.now), |row| row.get(0))?;
+    let before = tx.first(
+        "SELECT value FROM once WHERE key = ? AND keep_until > ?",
+        (key, tx.now),
+        |row| row.get(0),
+    )?;
     if let Some(value) = before {
         return Ok(Once::Before(value));
     }
     let until = tx.now.saturating_add(keep);
-    tx.execute("INSERT OR REPLACE INTO once (key, value, keep_until) VALUES (?, ?, ?)", (key, value, until))?;
+    tx.execute(
+        "INSERT OR REPLACE INTO once (key, value, keep_until) VALUES (?, ?, ?)",
+        (key, value, until),
+    )?;
     tx.effects.prune_at(until);
     Ok(Once::First)
 }
@@ -164,7 +207,13 @@ pub(super) fn set_rate(tx: &mut Tx<'_>, limit: &str, rate: Option<Rate>) -> rusq
     let before = tx.rules()?.rates.get(limit).map_or(0, |state| state.full_at);
     tx.execute(
         "INSERT OR REPLACE INTO rates (name, count, period, burst, full_at) VALUES (?, ?, ?, ?, ?)",
-        (limit, rate.count, rate.period, rate.burst, rate.adopt(before, steady)),
+        (
+            limit,
+            rate.count,
+            rate.period,
+            rate.burst,
+            rate.adopt(before, steady),
+        ),
     )?;
     tx.rules = None;
     Ok(())

@@ -75,7 +75,15 @@ impl Shared {
 
     /// Tells of what a commit changed. On the writer's thread.
     fn committed(&self, effects: Effects) {
-        let Effects { ready, finished, cancels, due, room, prune, elsewhere } = effects;
+        let Effects {
+            ready,
+            finished,
+            cancels,
+            due,
+            room,
+            prune,
+            elsewhere,
+        } = effects;
         self.bell.committed(due, prune, room, elsewhere);
         if !self.listeners.any() {
             return;
@@ -88,7 +96,10 @@ impl Shared {
         }
         if !cancels.is_empty() {
             let ours = self.ours();
-            let asked = cancels.into_iter().filter(|(worker, _)| ours.contains(worker)).map(|(_, id)| id);
+            let asked = cancels
+                .into_iter()
+                .filter(|(worker, _)| ours.contains(worker))
+                .map(|(_, id)| id);
             let asked: Vec<JobId> = asked.collect();
             if !asked.is_empty() {
                 self.listeners.tell(&Change::CancelRequested(asked));
@@ -113,8 +124,14 @@ impl Shared {
         let shared = Arc::clone(self);
         let next: Done<(u64, bool)> = Box::new(move |slice| match slice {
             Ok((jobs, all)) => {
-                let so_far = Purged { jobs: so_far.jobs + jobs };
-                if all { done(Ok(so_far)) } else { shared.prune_on(so_far, done) }
+                let so_far = Purged {
+                    jobs: so_far.jobs + jobs,
+                };
+                if all {
+                    done(Ok(so_far));
+                } else {
+                    shared.prune_on(so_far, done);
+                }
             }
             Err(error) => done(Err(error)),
         });
@@ -134,7 +151,8 @@ impl Shared {
             }
             Err(error) => done(Err(error)),
         });
-        self.inbox.submit(move |tx| manage::purge(tx, &filter, after).map(Ok), next);
+        self.inbox
+            .submit(move |tx| manage::purge(tx, &filter, after).map(Ok), next);
     }
 }
 
@@ -146,7 +164,9 @@ pub struct SqliteStore {
 
 impl std::fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStore").field("path", &self.shared.path).finish_non_exhaustive()
+        f.debug_struct("SqliteStore")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -269,7 +289,9 @@ impl Store for SqliteStore {
     }
 
     fn extend(&self, attempts: Vec<Attempt>, done: Done<Vec<bool>>) {
-        self.read(done, move |connection, _| acknowledge::current(connection, &attempts));
+        self.read(done, move |connection, _| {
+            acknowledge::current(connection, &attempts)
+        });
     }
 
     fn cancel(&self, id: JobId, done: Done<Cancelled>) {
@@ -285,7 +307,9 @@ impl Store for SqliteStore {
     }
 
     fn list(&self, filter: Filter, page: Page, done: Done<Vec<Job>>) {
-        self.read(done, move |connection, lanes| read::list(connection, lanes, &filter, page));
+        self.read(done, move |connection, lanes| {
+            read::list(connection, lanes, &filter, page)
+        });
     }
 
     fn stats(&self, done: Done<Stats>) {
@@ -326,7 +350,9 @@ impl Store for SqliteStore {
         named!("key", key, done);
         if value.len() > self.shared.settings.max_payload || keep < 1 {
             let length = value.len();
-            return done(Err(Error::Invalid(format!("once: a value of {length} bytes, to be kept for {keep} ms"))));
+            return done(Err(Error::Invalid(format!(
+                "once: a value of {length} bytes, to be kept for {keep} ms"
+            ))));
         }
         let key = key.to_owned();
         self.write(done, move |tx| manage::once(tx, &key, &value, keep).map(Ok));

@@ -161,7 +161,10 @@ impl SqliteOptions {
             ours: Mutex::new(Vec::new()),
             process: std::process::id(),
         });
-        let store = SqliteStore { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) };
+        let store = SqliteStore {
+            shared: Arc::clone(&shared),
+            threads: Mutex::new(Vec::new()),
+        };
         let told = Arc::clone(&shared);
         let writer = Writer {
             connection: writer,
@@ -172,7 +175,11 @@ impl SqliteOptions {
         };
         store.start("store-writer", move || writer.run())?;
         for _ in 0..2 {
-            let reader = Reader { connection: connect()?, path: path.clone(), reads: Arc::clone(&shared.reads) };
+            let reader = Reader {
+                connection: connect()?,
+                path: path.clone(),
+                reads: Arc::clone(&shared.reads),
+            };
             store.start("store-reader", move || reader.run())?;
         }
         // Whose workers died runs again before anybody waits for it.
@@ -185,18 +192,36 @@ impl SqliteOptions {
     /// Makes the file where there is none, and gives its absolute path.
     fn make(&self) -> Result<PathBuf, Error> {
         let said = |error: std::io::Error| Error::Open(format!("{}: {error}", self.path.display()));
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         if !folder.is_dir() {
-            return Err(Error::Open(format!("{}: there is no folder {}", self.path.display(), folder.display())));
+            return Err(Error::Open(format!(
+                "{}: there is no folder {}",
+                self.path.display(),
+                folder.display()
+            )));
         }
-        let path = folder.canonicalize().map_err(said)?.join(self.path.file_name().unwrap_or_default());
+        let path = folder
+            .canonicalize()
+            .map_err(said)?
+            .join(self.path.file_name().unwrap_or_default());
         // SQLite gives its log and its shared memory the same mode.
-        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let made = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
         match made {
             Ok(file) => {
                 drop(file);
                 // The name is to outlive a power cut as well as what will be in the file.
-                File::open(folder).and_then(|folder| folder.sync_all()).map_err(said)?;
+                File::open(folder)
+                    .and_then(|folder| folder.sync_all())
+                    .map_err(said)?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 if path.is_dir() {
@@ -232,23 +257,36 @@ impl SqliteOptions {
         };
         connection.busy_handler(Some(patience)).map_err(said)?;
         if connection.is_readonly("main").map_err(said)? {
-            return Err(Error::ReadOnly(format!("{} lets itself be read only", path.display())));
+            return Err(Error::ReadOnly(format!(
+                "{} lets itself be read only",
+                path.display()
+            )));
         }
         if reads {
-            connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4000;").map_err(said)?;
+            connection
+                .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4000;")
+                .map_err(said)?;
             return Ok(connection);
         }
         // The first holds for a file that is empty yet, and is written with the second.
-        let pragmas = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        let pragmas =
+            "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
             PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 67108864;
             PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;";
         connection.execute_batch(pragmas).map_err(said)?;
-        let mode: String = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0)).map_err(said)?;
+        let mode: String = connection
+            .query_row("PRAGMA journal_mode", (), |row| row.get(0))
+            .map_err(said)?;
         if mode != "wal" {
-            return Err(internal(format!("{}: journal mode {mode}, and not wal", path.display())));
+            return Err(internal(format!(
+                "{}: journal mode {mode}, and not wal",
+                path.display()
+            )));
         }
         if let Some(pages) = self.max_pages {
-            connection.pragma_update(None, "max_page_count", pages).map_err(said)?;
+            connection
+                .pragma_update(None, "max_page_count", pages)
+                .map_err(said)?;
         }
         Ok(connection)
     }
@@ -256,7 +294,9 @@ impl SqliteOptions {
 
 impl std::fmt::Debug for SqliteOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteOptions").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("SqliteOptions")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -268,7 +308,10 @@ impl SqliteStore {
     fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(work);
         let thread = thread.map_err(|error| Error::Open(format!("no thread for the job store: {error}")))?;
-        self.threads.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(thread);
+        self.threads
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(thread);
         Ok(())
     }
 }

@@ -89,8 +89,13 @@ pub(super) fn get(connection: &Connection, lanes: &mut Lanes, id: JobId) -> rusq
     let sql = format!("SELECT {} FROM jobs WHERE id = ?", row::COLUMNS);
     // The payload may have a row of its own: both are of one moment.
     let moment = connection.unchecked_transaction()?;
-    let found = connection.prepare_cached(&sql)?.query_row([id.as_bytes()], row::job).optional()?;
-    let found = found.map(|found| found.complete(connection, lanes, true)).transpose()?;
+    let found = connection
+        .prepare_cached(&sql)?
+        .query_row([id.as_bytes()], row::job)
+        .optional()?;
+    let found = found
+        .map(|found| found.complete(connection, lanes, true))
+        .transpose()?;
     moment.finish()?;
     Ok(found.map(|found| found.job))
 }
@@ -101,12 +106,20 @@ pub(super) struct Condition {
     pub(super) values: Vec<Value>,
 }
 
-pub(super) fn condition(filter: &Filter, lanes: &mut Lanes, connection: &Connection) -> rusqlite::Result<Condition> {
+pub(super) fn condition(
+    filter: &Filter,
+    lanes: &mut Lanes,
+    connection: &Connection,
+) -> rusqlite::Result<Condition> {
     let mut parts = vec!["1".to_owned()];
     let mut values = Vec::new();
     if !filter.statuses.is_empty() {
         // Written as numbers: an index of some statuses is used only where these are seen to be among them.
-        let numbers: Vec<String> = filter.statuses.iter().map(|status| status.number().to_string()).collect();
+        let numbers: Vec<String> = filter
+            .statuses
+            .iter()
+            .map(|status| status.number().to_string())
+            .collect();
         parts.push(match &numbers[..] {
             [one] => format!("status = {one}"),
             several => format!("status IN ({})", several.join(", ")),
@@ -114,7 +127,11 @@ pub(super) fn condition(filter: &Filter, lanes: &mut Lanes, connection: &Connect
     }
     if let Some(queue) = &filter.queue {
         lanes.refresh(connection)?;
-        let ids = lanes.all.iter().filter(|lane| *lane.queue == **queue).map(|lane| lane.id.to_string());
+        let ids = lanes
+            .all
+            .iter()
+            .filter(|lane| *lane.queue == **queue)
+            .map(|lane| lane.id.to_string());
         // With a plus: in the order of enqueueing, not lane by lane, which would have to be sorted.
         parts.push(format!("+lane IN ({})", ids.collect::<Vec<_>>().join(", ")));
     }
@@ -128,11 +145,19 @@ pub(super) fn condition(filter: &Filter, lanes: &mut Lanes, connection: &Connect
             values.push(id.as_bytes().to_vec().into());
         }
     }
-    Ok(Condition { sql: parts.join(" AND "), values })
+    Ok(Condition {
+        sql: parts.join(" AND "),
+        values,
+    })
 }
 
 /// A page of jobs.
-pub(super) fn list(connection: &Connection, lanes: &mut Lanes, filter: &Filter, page: Page) -> rusqlite::Result<Vec<Job>> {
+pub(super) fn list(
+    connection: &Connection,
+    lanes: &mut Lanes,
+    filter: &Filter,
+    page: Page,
+) -> rusqlite::Result<Vec<Job>> {
     let Condition { mut sql, mut values } = condition(filter, lanes, connection)?;
     let mut order = "seq";
     if page.newest_first {
@@ -142,7 +167,9 @@ pub(super) fn list(connection: &Connection, lanes: &mut Lanes, filter: &Filter, 
         // Ids are in order only as far as the clocks of those who made them: the row decides. A job that was pruned
         // meanwhile has no row, and the page begins at the id's place in time.
         let seq = connection.prepare_cached("SELECT seq FROM jobs WHERE id = ?")?;
-        let seq: Option<i64> = { seq }.query_row([after.as_bytes()], |row| row.get(0)).optional()?;
+        let seq: Option<i64> = { seq }
+            .query_row([after.as_bytes()], |row| row.get(0))
+            .optional()?;
         let (column, value) = match seq {
             Some(seq) => ("seq", Value::from(seq)),
             None => ("id", Value::from(after.as_bytes().to_vec())),
@@ -152,9 +179,14 @@ pub(super) fn list(connection: &Connection, lanes: &mut Lanes, filter: &Filter, 
         values.push(value);
     }
     values.push(Value::from(i64::try_from(page.limit).unwrap_or(i64::MAX)));
-    let sql = format!("SELECT {} FROM jobs WHERE {sql} ORDER BY {order} LIMIT ?", row::SHORT);
+    let sql = format!(
+        "SELECT {} FROM jobs WHERE {sql} ORDER BY {order} LIMIT ?",
+        row::SHORT
+    );
     let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_map(params_from_iter(values), row::job)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let found = statement
+        .query_map(params_from_iter(values), row::job)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     let complete = |found: row::Found| Ok(found.complete(connection, lanes, false)?.job);
     found.into_iter().map(complete).collect()
 }
@@ -207,12 +239,18 @@ pub(super) fn stats(connection: &Connection) -> rusqlite::Result<Stats> {
     let mut settings = connection.prepare_cached("SELECT queue, concurrency, paused FROM queues")?;
     let mut rows = settings.query(())?;
     while let Some(row) = rows.next()? {
-        queues.entry(row.get(0)?).or_default().settings =
-            QueueSettings { concurrency: row.get(1)?, paused: row.get(2)? };
+        queues.entry(row.get(0)?).or_default().settings = QueueSettings {
+            concurrency: row.get(1)?,
+            paused: row.get(2)?,
+        };
     }
     moment.finish()?;
-    let named = queues.into_iter().map(|(queue, stats)| QueueStats { queue, ..stats });
-    Ok(Stats { queues: named.collect() })
+    let named = queues
+        .into_iter()
+        .map(|(queue, stats)| QueueStats { queue, ..stats });
+    Ok(Stats {
+        queues: named.collect(),
+    })
 }
 
 /// Pruned jobs, the last ones first.
@@ -233,17 +271,27 @@ pub(super) fn log(connection: &Connection, limit: usize) -> rusqlite::Result<Vec
             finished_at: row.get(7)?,
         })
     };
-    statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], read)?.collect()
+    statement
+        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], read)?
+        .collect()
 }
 
 /// The last ticks.
 pub(super) fn ticks(connection: &Connection) -> rusqlite::Result<Vec<Tick>> {
     let mut statement = connection.prepare_cached("SELECT name, at FROM ticks ORDER BY name")?;
-    statement.query_map((), |row| Ok(Tick { name: row.get(0)?, at: row.get(1)? }))?.collect()
+    statement
+        .query_map((), |row| {
+            Ok(Tick {
+                name: row.get(0)?,
+                at: row.get(1)?,
+            })
+        })?
+        .collect()
 }
 
 /// The value of a key.
 pub(super) fn once_value(connection: &Connection, key: &str, now: i64) -> rusqlite::Result<Option<Vec<u8>>> {
-    let mut statement = connection.prepare_cached("SELECT value FROM once WHERE key = ? AND keep_until > ?")?;
+    let mut statement =
+        connection.prepare_cached("SELECT value FROM once WHERE key = ? AND keep_until > ?")?;
     statement.query_row((key, now), |row| row.get(0)).optional()
 }

@@ -86,13 +86,21 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Found> {
 
 impl Found {
     /// Adds the queue and the limit, and the payload where it is wanted.
-    pub(super) fn complete(mut self, connection: &Connection, lanes: &mut Lanes, payload: bool) -> rusqlite::Result<Found> {
+    pub(super) fn complete(
+        mut self,
+        connection: &Connection,
+        lanes: &mut Lanes,
+        payload: bool,
+    ) -> rusqlite::Result<Found> {
         let lane = lanes.get(connection, self.lane)?;
         self.job.queue = lane.queue.to_string();
         self.job.limit = lane.rate.as_deref().map(ToOwned::to_owned);
         if payload && self.payload_elsewhere {
             let mut read = connection.prepare_cached("SELECT payload FROM payloads WHERE seq = ?")?;
-            self.job.payload = read.query_row([self.seq], |row| row.get(0)).optional()?.unwrap_or_default();
+            self.job.payload = read
+                .query_row([self.seq], |row| row.get(0))
+                .optional()?
+                .unwrap_or_default();
         }
         Ok(self)
     }

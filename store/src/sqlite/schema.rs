@@ -77,13 +77,20 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, target: usize) -
         let number = |pragma: &str| step.query_row(pragma, (), |row| row.get::<_, i64>(0));
         let found = number("PRAGMA user_version").map_err(|error| from_sqlite(&error, path))?;
         let application = number("PRAGMA application_id").map_err(|error| from_sqlite(&error, path))?;
-        let tables = number("SELECT count(*) FROM sqlite_schema").map_err(|error| from_sqlite(&error, path))?;
+        let tables =
+            number("SELECT count(*) FROM sqlite_schema").map_err(|error| from_sqlite(&error, path))?;
         if application != APPLICATION && (application != 0 || tables != 0) {
             let path = path.display();
-            return Err(Error::Corrupt(format!("{path} is a database of another program's")));
+            return Err(Error::Corrupt(format!(
+                "{path} is a database of another program's"
+            )));
         }
         if found > known {
-            return Err(Error::NewerSchema { path: path.to_owned(), found, known });
+            return Err(Error::NewerSchema {
+                path: path.to_owned(),
+                found,
+                known,
+            });
         }
         let version = usize::try_from(found).map_err(internal)?;
         if version >= target {

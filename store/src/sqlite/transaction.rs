@@ -72,10 +72,15 @@ impl Lanes {
     /// Reads what other connections added.
     pub(super) fn refresh(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let last = self.all.last().map_or(0, |lane| lane.id);
-        let mut newer = connection.prepare_cached("SELECT id, queue, rate FROM lanes WHERE id > ? ORDER BY id")?;
+        let mut newer =
+            connection.prepare_cached("SELECT id, queue, rate FROM lanes WHERE id > ? ORDER BY id")?;
         for lane in newer.query_map([last], |row| {
             let (queue, rate): (String, Option<String>) = (row.get(1)?, row.get(2)?);
-            Ok(Lane { id: row.get(0)?, queue: queue.into(), rate: rate.map(Into::into) })
+            Ok(Lane {
+                id: row.get(0)?,
+                queue: queue.into(),
+                rate: rate.map(Into::into),
+            })
         })? {
             self.all.push(lane?);
         }
@@ -163,9 +168,9 @@ impl<'a> Tx<'a> {
     /// The last writes, before the commit.
     pub(super) fn finish(self) -> rusqlite::Result<Effects> {
         for (lane, (succeeded, failed)) in self.counts {
-            let mut count = self
-                .connection
-                .prepare_cached("UPDATE lanes SET succeeded = succeeded + ?2, failed = failed + ?3 WHERE id = ?1")?;
+            let mut count = self.connection.prepare_cached(
+                "UPDATE lanes SET succeeded = succeeded + ?2, failed = failed + ?3 WHERE id = ?1",
+            )?;
             count.execute((lane, succeeded, failed))?;
         }
         Ok(self.effects)
@@ -221,7 +226,11 @@ impl<'a> Tx<'a> {
     /// Counts a finished job.
     pub(super) fn count(&mut self, lane: i64, status: Status) {
         let (succeeded, failed) = self.counts.entry(lane).or_default();
-        *(if status == Status::Succeeded { succeeded } else { failed }) += 1;
+        *(if status == Status::Succeeded {
+            succeeded
+        } else {
+            failed
+        }) += 1;
     }
 
     /// Whether the worker is registered: whoever is not would have its jobs stranded.
@@ -229,7 +238,9 @@ impl<'a> Tx<'a> {
         if self.workers.contains(&worker) {
             return Ok(true);
         }
-        let known = self.first("SELECT 1 FROM workers WHERE id = ?", [worker.0], |_| Ok(()))?.is_some();
+        let known = self
+            .first("SELECT 1 FROM workers WHERE id = ?", [worker.0], |_| Ok(()))?
+            .is_some();
         if known {
             self.workers.push(worker);
         }
@@ -240,13 +251,36 @@ impl<'a> Tx<'a> {
     pub(super) fn rules(&mut self) -> rusqlite::Result<&mut Rules> {
         if self.rules.is_none() {
             let queues = self.rows("SELECT queue, concurrency, paused FROM queues", &[], |row| {
-                Ok((row.get(0)?, QueueSettings { concurrency: row.get(1)?, paused: row.get(2)? }))
+                Ok((
+                    row.get(0)?,
+                    QueueSettings {
+                        concurrency: row.get(1)?,
+                        paused: row.get(2)?,
+                    },
+                ))
             })?;
-            let rates = self.rows("SELECT name, count, period, burst, full_at FROM rates", &[], |row| {
-                let rate = Rate { count: row.get(1)?, period: row.get(2)?, burst: row.get(3)? };
-                Ok((row.get(0)?, RateState { rate, full_at: row.get(4)? }))
-            })?;
-            self.rules = Some(Rules { queues: queues.into_iter().collect(), rates: rates.into_iter().collect() });
+            let rates = self.rows(
+                "SELECT name, count, period, burst, full_at FROM rates",
+                &[],
+                |row| {
+                    let rate = Rate {
+                        count: row.get(1)?,
+                        period: row.get(2)?,
+                        burst: row.get(3)?,
+                    };
+                    Ok((
+                        row.get(0)?,
+                        RateState {
+                            rate,
+                            full_at: row.get(4)?,
+                        },
+                    ))
+                },
+            )?;
+            self.rules = Some(Rules {
+                queues: queues.into_iter().collect(),
+                rates: rates.into_iter().collect(),
+            });
         }
         Ok(self.rules.get_or_insert_default())
     }

@@ -41,7 +41,11 @@ struct Times {
     room: i64,
 }
 
-const NEVER: Times = Times { due: i64::MAX, prune: i64::MAX, room: i64::MAX };
+const NEVER: Times = Times {
+    due: i64::MAX,
+    prune: i64::MAX,
+    room: i64::MAX,
+};
 
 #[derive(Default)]
 struct Rung {
@@ -60,7 +64,10 @@ impl Bell {
     pub(super) fn new() -> Result<Self, Error> {
         // SAFETY: no memory is involved.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        Ok(Bell { event: own(event)?, rung: Mutex::new((Rung::default(), NEVER)) })
+        Ok(Bell {
+            event: own(event)?,
+            rung: Mutex::new((Rung::default(), NEVER)),
+        })
     }
 
     fn ring(&self) {
@@ -88,7 +95,10 @@ impl Bell {
         let ring = self.with(|rung, times| {
             rung.elsewhere |= elsewhere;
             // All three, each with its own effect.
-            earlier(&mut times.due, due) | earlier(&mut times.prune, prune) | earlier(&mut times.room, room) | elsewhere
+            earlier(&mut times.due, due)
+                | earlier(&mut times.prune, prune)
+                | earlier(&mut times.room, room)
+                | elsewhere
         });
         if ring {
             self.ring();
@@ -124,7 +134,8 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) fn new(shared: Arc<Shared>, connection: Connection) -> Result<Self, Error> {
         // SAFETY: no memory is involved.
-        let timer = unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
+        let timer =
+            unsafe { libc::timerfd_create(libc::CLOCK_REALTIME, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
         Ok(Watcher {
             log: watch_log(&shared.path),
             shared,
@@ -169,7 +180,8 @@ impl Watcher {
     fn wait(&mut self, at_most: Option<Duration>) -> bool {
         let now = Instant::now();
         let mut timeout = at_most;
-        let mut limit = |duration: Duration| timeout = Some(timeout.map_or(duration, |timeout| timeout.min(duration)));
+        let mut limit =
+            |duration: Duration| timeout = Some(timeout.map_or(duration, |timeout| timeout.min(duration)));
         if let Some(peers) = self.next_peers {
             limit(peers.saturating_duration_since(now));
         }
@@ -180,21 +192,37 @@ impl Watcher {
             let times = self.shared.bell.with(|_, times| *times);
             if times.room < i64::MAX {
                 let steady = self.shared.settings.clock.steady();
-                limit(Duration::from_millis(times.room.saturating_sub(steady).max(0) as u64));
+                limit(Duration::from_millis(
+                    times.room.saturating_sub(steady).max(0) as u64
+                ));
             }
             let prune_from = self.last_prune.map_or(0, |last| {
                 let rest = (last + PRUNE).saturating_duration_since(now);
                 self.shared.settings.clock.wall() + rest.as_millis() as i64
             });
-            let prune = if times.prune < i64::MAX { times.prune.max(prune_from) } else { i64::MAX };
+            let prune = if times.prune < i64::MAX {
+                times.prune.max(prune_from)
+            } else {
+                i64::MAX
+            };
             self.arm(times.due.min(prune));
         }
         let log = self.log.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let wanted = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let wanted = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
         // While a look is held back, more writes are no news.
         let log = if at_most.is_some() { -1 } else { log };
-        let mut polled = [wanted(self.shared.bell.event.as_raw_fd()), wanted(self.timer.as_raw_fd()), wanted(log)];
-        let milliseconds = timeout.map_or(-1, |timeout| timeout.as_micros().div_ceil(1000).min(1 << 30) as libc::c_int);
+        let mut polled = [
+            wanted(self.shared.bell.event.as_raw_fd()),
+            wanted(self.timer.as_raw_fd()),
+            wanted(log),
+        ];
+        let milliseconds = timeout.map_or(-1, |timeout| {
+            timeout.as_micros().div_ceil(1000).min(1 << 30) as libc::c_int
+        });
         // SAFETY: the array is ours and has three entries.
         unsafe { libc::poll(polled.as_mut_ptr(), 3, milliseconds) };
         let mut buffer = [0; 4096];
@@ -220,17 +248,33 @@ impl Watcher {
 
     fn arm(&self, wall: i64) {
         let mut when = libc::itimerspec {
-            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_interval: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
         };
         if wall < i64::MAX {
             // Zero would disarm it.
             let wall = wall.max(1);
-            when.it_value = libc::timespec { tv_sec: wall / 1000, tv_nsec: wall % 1000 * 1_000_000 };
+            when.it_value = libc::timespec {
+                tv_sec: wall / 1000,
+                tv_nsec: wall % 1000 * 1_000_000,
+            };
         }
         let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
         // SAFETY: the timer is open, the time ours, and the old one not asked for.
-        unsafe { libc::timerfd_settime(self.timer.as_raw_fd(), flags, &raw const when, std::ptr::null_mut()) };
+        unsafe {
+            libc::timerfd_settime(
+                self.timer.as_raw_fd(),
+                flags,
+                &raw const when,
+                std::ptr::null_mut(),
+            )
+        };
     }
 
     /// Does what it is time for.
@@ -261,9 +305,14 @@ impl Watcher {
     /// Asks the database what to wait for. What is due already was told of, and is claimed when somebody claims.
     fn refresh_times(&self) {
         let wall = self.shared.settings.clock.wall();
-        self.shared.bell.with(|_, times| (times.due, times.prune) = (i64::MAX, i64::MAX));
+        self.shared
+            .bell
+            .with(|_, times| (times.due, times.prune) = (i64::MAX, i64::MAX));
         let ask = |sql: &str| {
-            let asked = self.connection.prepare_cached(sql).and_then(|mut next| next.query_row([wall], |row| row.get(0)));
+            let asked = self
+                .connection
+                .prepare_cached(sql)
+                .and_then(|mut next| next.query_row([wall], |row| row.get(0)));
             asked.ok().flatten().unwrap_or(i64::MAX)
         };
         let due: i64 = ask("SELECT min(eta) FROM jobs WHERE status = 1 AND eta > ?");

@@ -8,9 +8,16 @@ use crate::error::Error;
 use crate::job::{JobId, Status, WorkerId};
 
 /// Registers a worker. Its lock is held before the commit shows its row to anybody.
-pub(super) fn register(tx: &mut Tx<'_>, liveness: &Liveness, name: &str) -> rusqlite::Result<Result<WorkerId, Error>> {
+pub(super) fn register(
+    tx: &mut Tx<'_>,
+    liveness: &Liveness,
+    name: &str,
+) -> rusqlite::Result<Result<WorkerId, Error>> {
     loop {
-        tx.execute("INSERT INTO workers (name, pid, since) VALUES (?, ?, ?)", (name, std::process::id(), tx.now))?;
+        tx.execute(
+            "INSERT INTO workers (name, pid, since) VALUES (?, ?, ?)",
+            (name, std::process::id(), tx.now),
+        )?;
         let worker = WorkerId(tx.connection.last_insert_rowid());
         match liveness.hold(worker) {
             Ok(true) => return Ok(Ok(worker)),
@@ -47,7 +54,11 @@ fn forget(tx: &mut Tx<'_>, worker: WorkerId) -> rusqlite::Result<()> {
 }
 
 /// Takes over from all workers that are dead; not from `ours`, whose locks do not show to ourselves.
-pub(super) fn take_over(tx: &mut Tx<'_>, liveness: &Liveness, ours: &[WorkerId]) -> rusqlite::Result<TakenOver> {
+pub(super) fn take_over(
+    tx: &mut Tx<'_>,
+    liveness: &Liveness,
+    ours: &[WorkerId],
+) -> rusqlite::Result<TakenOver> {
     let mut taken = TakenOver::default();
     for worker in all(tx)? {
         if !ours.contains(&worker) && liveness.is_dead(worker) {
@@ -58,14 +69,19 @@ pub(super) fn take_over(tx: &mut Tx<'_>, liveness: &Liveness, ours: &[WorkerId])
 }
 
 /// Workers with a row, and those with jobs: should somebody have deleted the row, the jobs still are not stranded.
-const ALL: &str = "SELECT id FROM workers UNION SELECT worker FROM jobs INDEXED BY jobs_running WHERE status = 2";
+const ALL: &str =
+    "SELECT id FROM workers UNION SELECT worker FROM jobs INDEXED BY jobs_running WHERE status = 2";
 
 fn all(tx: &Tx<'_>) -> rusqlite::Result<Vec<WorkerId>> {
     tx.rows(ALL, &[], |row| row.get(0).map(WorkerId))
 }
 
 /// Whether a look at the locks shows somebody dead, without writing; and whether there is anybody but ours.
-pub(super) fn look(connection: &rusqlite::Connection, liveness: &Liveness, ours: &[WorkerId]) -> rusqlite::Result<(bool, bool)> {
+pub(super) fn look(
+    connection: &rusqlite::Connection,
+    liveness: &Liveness,
+    ours: &[WorkerId],
+) -> rusqlite::Result<(bool, bool)> {
     let mut statement = connection.prepare_cached(ALL)?;
     let (mut dead, mut others) = (false, false);
     for worker in statement.query_map((), |row| row.get(0).map(WorkerId))? {
@@ -83,7 +99,13 @@ fn give_back(tx: &mut Tx<'_>, worker: WorkerId, died: bool) -> rusqlite::Result<
         "SELECT id, lane, group_id, keep, seq, deaths, cancel FROM jobs INDEXED BY jobs_running
             WHERE status = 2 AND worker = ?",
         &[&worker.0],
-        |row| Ok((Settled::read(row, row.get(4)?, Status::Running)?, row.get::<_, u32>(5)?, row.get::<_, bool>(6)?)),
+        |row| {
+            Ok((
+                Settled::read(row, row.get(4)?, Status::Running)?,
+                row.get::<_, u32>(5)?,
+                row.get::<_, bool>(6)?,
+            ))
+        },
     )?;
     let mut quarantined = 0;
     let count = jobs.len() as u64;
@@ -142,9 +164,12 @@ pub(super) fn list(connection: &rusqlite::Connection) -> rusqlite::Result<Vec<Wo
 
 /// Which running jobs of these workers are to be cancelled.
 pub(super) fn cancels(connection: &rusqlite::Connection, ours: &[WorkerId]) -> rusqlite::Result<Vec<JobId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT worker, id FROM jobs INDEXED BY jobs_running WHERE status = 2 AND cancel = 1")?;
-    let found = statement.query_map((), |row| Ok((WorkerId(row.get(0)?), JobId::from_bytes(row.get(1)?))))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT worker, id FROM jobs INDEXED BY jobs_running WHERE status = 2 AND cancel = 1",
+    )?;
+    let found = statement.query_map((), |row| {
+        Ok((WorkerId(row.get(0)?), JobId::from_bytes(row.get(1)?)))
+    })?;
     let mut asked = Vec::new();
     for row in found {
         let (worker, id) = row?;

@@ -80,7 +80,11 @@ impl Inbox {
             drop(waiting);
             return done(Err(Error::Closed));
         }
-        waiting.calls.push(Box::new(Typed { work, reply: None, done }));
+        waiting.calls.push(Box::new(Typed {
+            work,
+            reply: None,
+            done,
+        }));
         // Told only when it sleeps: to tell costs a system call.
         let asleep = std::mem::replace(&mut waiting.asleep, false);
         drop(waiting);
@@ -140,7 +144,9 @@ impl Writer {
                         call.finish(outcome.map_err(Failure::error));
                     }
                 }
-                Err(Failure::Commit(error)) => calls.into_iter().for_each(|call| call.finish(Err(error.clone()))),
+                Err(Failure::Commit(error)) => {
+                    calls.into_iter().for_each(|call| call.finish(Err(error.clone())));
+                }
             }
         }
     }
@@ -152,7 +158,10 @@ impl Writer {
             let again = self.connection.execute_batch("ROLLBACK");
             again.map_err(|error| Failure::Commit(from_sqlite(&error, &self.path)))?;
         }
-        let begun = self.connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute(()));
+        let begun = self
+            .connection
+            .prepare_cached("BEGIN IMMEDIATE")
+            .and_then(|mut begin| begin.execute(()));
         begun.map_err(|error| Failure::Commit(from_sqlite(&error, &self.path)))?;
         let mut tx = Tx::new(&self.connection, &self.settings, cache);
         let made = catch_unwind(AssertUnwindSafe(|| {
@@ -164,7 +173,10 @@ impl Writer {
         }));
         let failure = match made {
             Ok(Ok(effects)) => {
-                let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute(()));
+                let committed = self
+                    .connection
+                    .prepare_cached("COMMIT")
+                    .and_then(|mut commit| commit.execute(()));
                 match committed {
                     Ok(_) => {
                         (self.told)(effects);

@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use roving_store::{Ack, Attempt, Claim, Claimed, Enqueued, Job, JobId, NewJob, Outcome, Status, Store, WorkerId, wait};
+use roving_store::{
+    Ack, Attempt, Claim, Claimed, Enqueued, Job, JobId, NewJob, Outcome, Status, Store, WorkerId, wait,
+};
 
 /// A folder that is removed, unless the test failed.
 pub struct Folder(PathBuf);
@@ -58,8 +60,11 @@ impl Random {
 
 /// The seed of this run: `ROVING_SEED`, or another each time. Printed, for a run that fails.
 pub fn seed() -> u64 {
-    let given = std::env::var("ROVING_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from_le_bytes(JobId::new().as_bytes()[8..].try_into().unwrap()) >> 32);
+    let given = std::env::var("ROVING_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed =
+        given.unwrap_or_else(|| u64::from_le_bytes(JobId::new().as_bytes()[8..].try_into().unwrap()) >> 32);
     println!("ROVING_SEED={seed}");
     seed
 }
@@ -69,7 +74,11 @@ pub fn job(task: &str) -> NewJob {
 }
 
 pub fn enqueue(store: &dyn Store, job: NewJob) -> JobId {
-    match wait(|done| store.enqueue(vec![job], done)).unwrap().remove(0).unwrap() {
+    match wait(|done| store.enqueue(vec![job], done))
+        .unwrap()
+        .remove(0)
+        .unwrap()
+    {
         Enqueued::New(id) => id,
         other => panic!("{other:?}"),
     }
@@ -80,11 +89,29 @@ pub fn register(store: &dyn Store) -> WorkerId {
 }
 
 pub fn claim(store: &dyn Store, worker: WorkerId, max: usize) -> Vec<Claimed> {
-    wait(|done| store.claim(Claim { worker, queues: Vec::new(), max }, done)).unwrap()
+    wait(|done| {
+        store.claim(
+            Claim {
+                worker,
+                queues: Vec::new(),
+                max,
+            },
+            done,
+        );
+    })
+    .unwrap()
 }
 
-pub fn acknowledge(store: &dyn Store, attempt: Attempt, outcome: Outcome) -> Result<Status, roving_store::Error> {
-    let ack = Ack { attempt, outcome, then: Vec::new() };
+pub fn acknowledge(
+    store: &dyn Store,
+    attempt: Attempt,
+    outcome: Outcome,
+) -> Result<Status, roving_store::Error> {
+    let ack = Ack {
+        attempt,
+        outcome,
+        then: Vec::new(),
+    };
     wait(|done| store.acknowledge(vec![ack], done)).unwrap().remove(0)
 }
 
@@ -93,11 +120,18 @@ pub fn succeed(store: &dyn Store, attempt: Attempt) -> Result<Status, roving_sto
 }
 
 pub fn fail(error: &str) -> Outcome {
-    Outcome::Failed { error: error.into(), traceback: "there".into() }
+    Outcome::Failed {
+        error: error.into(),
+        traceback: "there".into(),
+    }
 }
 
 pub fn retry_at(at: i64) -> Outcome {
-    Outcome::Retry { at, error: "again".into(), traceback: "there".into() }
+    Outcome::Retry {
+        at,
+        error: "again".into(),
+        traceback: "there".into(),
+    }
 }
 
 pub fn get(store: &dyn Store, id: JobId) -> Option<Job> {
@@ -111,7 +145,9 @@ pub fn status(store: &dyn Store, id: JobId) -> Status {
 /// Runs a test of this file in another process: there it finds `ROVING_STORE_CHILD` set.
 pub fn child(test: &str, environment: &[(&str, String)]) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env("ROVING_STORE_CHILD", test);
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("ROVING_STORE_CHILD", test);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command
 }

@@ -49,7 +49,9 @@ pub fn cut_power(database: &Path, folder: &Path, random: &mut Random) -> usize {
     for suffix in ["", "-wal"] {
         let mut name = database.as_os_str().to_owned();
         name.push(suffix);
-        let Some(disk) = disks.get(Path::new(&name)) else { continue };
+        let Some(disk) = disks.get(Path::new(&name)) else {
+            continue;
+        };
         let mut file = disk.synced.clone();
         for write in &disk.pending {
             match (random.below(3), write) {
@@ -142,7 +144,12 @@ forward! {
     shm_unmap = xShmUnmap(delete: c_int) -> c_int;
 }
 
-unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, count: c_int, at: i64) -> c_int {
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    bytes: *const c_void,
+    count: c_int,
+    at: i64,
+) -> c_int {
     // SAFETY: SQLite gives `count` bytes.
     let copy = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), count as usize) }.to_vec();
     with_disk(file, |disk| disk.pending.push(Write::Bytes(at as usize, copy)));
