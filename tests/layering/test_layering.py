@@ -49,7 +49,10 @@ def test_what_knows_no_python(knows_none: Path) -> None:
 def test_the_store_knows_no_fibers() -> None:
     """Whoever calls it says how to wait: `Done`."""
     manifest = tomllib.loads((STORE / "Cargo.toml").read_text())
-    assert not {"roving-runtime", "roving-python"} & {*manifest["dependencies"], *manifest.get("dev-dependencies", {})}
+    assert not {"roving-runtime", "roving-python"} & {
+        *manifest["dependencies"],
+        *manifest.get("dev-dependencies", {}),
+    }
 
 
 def test_the_runtime_reads_no_wall_clock() -> None:
