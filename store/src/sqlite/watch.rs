@@ -23,6 +23,8 @@ use crate::error::Error;
 
 /// Commits of others are looked at so often at most.
 const PAUSE: Duration = Duration::from_millis(5);
+/// A look that failed (the disk, a lock that somebody keeps) is made again after so long.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Where there is no inotify, `data_version` is polled so often.
 const POLL: Duration = Duration::from_millis(50);
 /// Locks of other processes' workers are tried so often; there is nothing to be told by when one is given back.
@@ -152,10 +154,11 @@ impl Watcher {
         self.look_around();
         let mut looked = Instant::now();
         let mut touched = false;
+        let mut gap = PAUSE;
         loop {
-            let pause = PAUSE.saturating_sub(looked.elapsed());
+            let pause = gap.saturating_sub(looked.elapsed());
             if touched && pause.is_zero() {
-                touched = false;
+                (touched, gap) = (false, PAUSE);
                 looked = Instant::now();
                 self.look_for_commits();
             }
@@ -165,7 +168,9 @@ impl Watcher {
             if rung.closed {
                 return;
             }
-            touched |= rung.look_again;
+            if rung.look_again {
+                (touched, gap) = (true, AGAIN);
+            }
             if rung.elsewhere {
                 self.changed_elsewhere();
             }
