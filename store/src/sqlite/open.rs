@@ -138,6 +138,7 @@ impl SqliteOptions {
     /// [`Error::Open`] where there is no such folder or no permission, [`Error::ReadOnly`], [`Error::Corrupt`],
     /// [`Error::NewerSchema`], [`Error::Locked`] if another process holds it all the time, [`Error::Full`], [`Error::Io`].
     pub fn open(&self) -> Result<SqliteStore, Error> {
+        count_no_memory();
         let path = &self.make()?;
         let mut writer = self.connect(path, false)?;
         migrate(&mut writer, path, self.target)?;
@@ -314,4 +315,14 @@ impl SqliteStore {
             .push(thread);
         Ok(())
     }
+}
+
+/// SQLite counts its memory under one mutex, at each allocation; nobody asks it for the count.
+fn count_no_memory() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let off: std::ffi::c_int = 0;
+        // SAFETY: this option takes one int. Where SQLite was used before, it refuses, and all stays as it was.
+        unsafe { rusqlite::ffi::sqlite3_config(rusqlite::ffi::SQLITE_CONFIG_MEMSTATUS, off) };
+    });
 }
