@@ -1,5 +1,6 @@
 """The repository keeps to the layering table of its design: lower rooms never import higher ones."""
 
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "runtime"
 HTTP = ROOT / "http"
 PYBIND = ROOT / "pybind"
+STORE = ROOT / "store"
 
 # Files longer than rules.LONGEST_FILE, each with its reason.
 ALLOWED_LENGTH: dict[str, str] = {}
-FOLDERS = ("benches", "examples", "http", "pybind", "runtime", "scripts", "tests")
+FOLDERS = ("benches", "examples", "http", "pybind", "runtime", "scripts", "store", "tests")
 
 
 def fail_on(violations: Iterator[str]) -> None:
@@ -39,10 +41,20 @@ def test_rooms(rule: Callable[[Path], Iterator[str]]) -> None:
     fail_on(rule(RUNTIME / "src"))
 
 
-@pytest.mark.parametrize("crate", [RUNTIME, HTTP])
+@pytest.mark.parametrize("crate", [RUNTIME, HTTP, STORE], ids=lambda crate: crate.name)
 def test_it_knows_no_python(crate: Path) -> None:
-    """The core, and HTTP, stay usable, testable and understandable without an interpreter."""
+    """The core, HTTP and the job store stay usable, testable and understandable without an interpreter."""
+    assert rules.rust_files(crate / "src")
     fail_on(rules.python_violations(crate))
+
+
+def test_the_store_knows_no_fibers() -> None:
+    """Whoever calls it says how to wait: `Done`."""
+    manifest = tomllib.loads((STORE / "Cargo.toml").read_text())
+    assert not {"roving-runtime", "roving-python"} & {
+        *manifest["dependencies"],
+        *manifest.get("dev-dependencies", {}),
+    }
 
 
 def test_hyper_has_two_users() -> None:
@@ -60,7 +72,7 @@ def test_it_reads_no_wall_clock(crate: Path) -> None:
     fail_on(rules.wall_clock_violations(crate / "src"))
 
 
-@pytest.mark.parametrize("crate", [RUNTIME, HTTP])
+@pytest.mark.parametrize("crate", [RUNTIME, HTTP, STORE], ids=lambda crate: crate.name)
 def test_lib_holds_no_logic(crate: Path) -> None:
     """lib.rs is the map of the rooms, and only that."""
     fail_on(rules.lib_violations(crate / "src" / "lib.rs"))
