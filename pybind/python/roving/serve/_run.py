@@ -89,9 +89,12 @@ class _Signals:
 
     def __init__(self) -> None:
         """Install the handlers."""
-        self._reads, self._writes = os.pipe()
-        os.set_blocking(self._writes, False)
+        self._reads, writes = os.pipe()
+        os.set_blocking(writes, False)
         self._stops = False
+        # The system may give a signal to any thread, and that wakes the main thread from nothing. Full, it is full of what
+        # says the same.
+        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
 
@@ -99,13 +102,12 @@ class _Signals:
         if self._stops and number == signal.SIGINT:
             os._exit(130)
         self._stops = True
-        # Full, it is full of what says the same.
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._writes, b"x")
 
     def wait(self) -> None:
         """Wait for the first one."""
-        select.select([self._reads], [], [])
+        while not self._stops:
+            select.select([self._reads], [], [])
+            os.read(self._reads, 1)
 
 
 def _stop(server: ServerHandle, grace: float) -> None:
