@@ -92,8 +92,8 @@ class _Signals:
         self._reads, writes = os.pipe()
         os.set_blocking(writes, False)
         self._stops = False
-        # The system may give a signal to any thread, and that wakes the main thread from nothing. Full, it is full of what
-        # says the same.
+        # The system may give a signal to any thread, and that wakes the main thread from nothing. Full, it
+        # is full of what says the same.
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
