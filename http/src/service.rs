@@ -37,6 +37,17 @@ impl Service<Request<Incoming>> for Requests {
     type Future = Reply;
 
     fn call(&self, request: Request<Incoming>) -> Reply {
+        self.begin(request, None)
+    }
+}
+
+impl Requests {
+    pub(crate) fn max_fields(&self) -> usize {
+        self.shared.config.max_headers
+    }
+
+    /// Begins to answer a request, for which there may be a refusal already.
+    pub(crate) fn begin(&self, request: Request<Incoming>, refusal: Option<StatusCode>) -> Reply {
         self.link.begin_request();
         let config = &self.shared.config;
         let (head, incoming) = request.into_parts();
@@ -46,7 +57,7 @@ impl Service<Request<Incoming>> for Requests {
             most: config.max_body,
         };
         let body = RequestBody::new(incoming, pace, self.shared.handle.clone());
-        let stage = if let Some(refusal) = self.refusal(&head, &body) {
+        let stage = if let Some(refusal) = refusal.or_else(|| self.refusal(&head, &body)) {
             Stage::Refused(refusal)
         } else {
             match Limit::ask(&self.shared.limit) {
@@ -66,9 +77,7 @@ impl Service<Request<Incoming>> for Requests {
             stage,
         }
     }
-}
 
-impl Requests {
     /// Why a request is not worth a turn.
     fn refusal(&self, head: &http::request::Parts, body: &RequestBody) -> Option<StatusCode> {
         let config = &self.shared.config;

@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     workers: Any = roving.stats()["workers"]
     count = len(workers) if isinstance(workers, (list, tuple)) else workers
     logger.info("serving %s on %s, with %s workers", options.application, ", ".join(server.addresses), count)
-    signals.wait()
+    while signals.wait() == signal.SIGHUP:
+        _reload_tls(server)
     _stop(server, options.graceful_timeout)
     return 0
 
@@ -85,7 +86,7 @@ def _report_import(target: str, error: Exception) -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once."""
+    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: files are read again."""
 
     def __init__(self) -> None:
         """Install the handlers."""
@@ -94,18 +95,31 @@ class _Signals:
         self._stops = False
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGHUP, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._stops and number == signal.SIGINT:
             os._exit(130)
-        self._stops = True
-        # Full, it is full of what says the same.
+        self._stops = self._stops or number != signal.SIGHUP
+        # Full, it has long been full of others; whether it stops is said beside it.
         with contextlib.suppress(BlockingIOError):
-            os.write(self._writes, b"x")
+            os.write(self._writes, bytes([number]))
 
-    def wait(self) -> None:
-        """Wait for the first one."""
+    def wait(self) -> int:
+        """Wait for the next one: SIGHUP, or, once it stops, another."""
         select.select([self._reads], [], [])
+        number = os.read(self._reads, 1)[0]
+        return signal.SIGTERM if self._stops else number
+
+
+def _reload_tls(server: ServerHandle) -> None:
+    try:
+        if server.reload_tls():
+            logger.info("SIGHUP: the files of TLS have been read again")
+        else:
+            logger.info("SIGHUP: there is nothing to read again")
+    except ValueError as error:
+        logger.error("SIGHUP: the files of TLS from before stay in use: %s", error)
 
 
 def _stop(server: ServerHandle, grace: float) -> None:
