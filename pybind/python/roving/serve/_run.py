@@ -86,7 +86,7 @@ def _report_import(target: str, error: Exception) -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: files are read again."""
+    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: reads files again."""
 
     def __init__(self) -> None:
         """Install the handlers."""
