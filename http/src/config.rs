@@ -1,7 +1,9 @@
 //! Limits and times of a server.
 
 use crate::strict::Limits;
+use crate::tls::Tls;
 use http::HeaderValue;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Limits and times of a [`Server`](crate::Server).
@@ -38,6 +40,12 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How much of a streamed response may wait for a client, in bytes, before its writer does.
     pub write_buffer: usize,
+    /// Whether HTTP/2 is spoken: with TLS, where the client chooses it; without, where it begins with it.
+    pub http2: bool,
+    /// How many requests a client may have open on one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// TLS, on all listeners.
+    pub tls: Option<Arc<Tls>>,
     /// The `Server` field of responses that have none.
     pub server: Option<HeaderValue>,
     /// Whether responses get a `Date`.
@@ -77,6 +85,9 @@ impl Default for Config {
             min_body_rate: 240,
             write_timeout: Duration::from_secs(60),
             write_buffer: 64 << 10,
+            http2: true,
+            http2_streams: 128,
+            tls: None,
             server: None,
             date: true,
         }

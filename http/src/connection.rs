@@ -1,12 +1,16 @@
-//! One connection: hyper's, with our times and the way it is stopped around it.
+//! One connection: its TLS handshake, then HTTP/1.1 or HTTP/2. Here is HTTP/1.1: hyper's connection, with our times and the
+//! way it is stopped around it.
 
 use crate::guard::Guard;
+use crate::http2;
 use crate::link::{Link, Phase};
 use crate::listener::{Endpoint, Stream};
 use crate::registry::{Course, Seat};
 use crate::server::{self, Shared};
 use crate::service::Requests;
-use crate::strict::Strict;
+use crate::strict::{self, Strict};
+use crate::tls::{self, Tls};
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use roving_runtime::Sleep;
 use std::future::{Future, poll_fn};
@@ -24,10 +28,99 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
         shared.handle.clone(),
         shared.config.write_timeout,
     );
-    let stream = Strict::new(guard, shared.strict.clone());
+    match shared.config.tls.clone() {
+        None => {
+            let stream = Strict::new(guard, shared.strict.clone());
+            converse(shared, stream, Arc::new(endpoint), link, seat).await;
+        }
+        // In boxes: what is larger than a plain connection's future is not every connection's to carry.
+        Some(tls) => Box::pin(secure(shared, tls, guard, endpoint, link, seat)).await,
+    }
+}
+
+/// Shakes hands, and serves what the two have agreed on.
+async fn secure<S: Stream>(
+    shared: Arc<Shared>,
+    tls: Arc<Tls>,
+    stream: S,
+    mut endpoint: Endpoint,
+    link: Arc<Link>,
+    seat: Seat,
+) {
+    let loaded = tls.loaded();
+    let shaken = {
+        let mut accept = std::pin::pin!(tls::accept(stream, &loaded, &shared.handle));
+        let mut limit = std::pin::pin!(
+            shared
+                .handle
+                .sleep_until(shared.handle.now() + shared.config.header_timeout)
+        );
+        let mut entered = false;
+        poll_fn(|context| {
+            if !std::mem::replace(&mut entered, true) {
+                seat.enter(context.waker());
+            }
+            if let Poll::Ready(shaken) = accept.as_mut().poll(context) {
+                return Poll::Ready(shaken);
+            }
+            if shared.registry.course() == Course::Cut {
+                return Poll::Ready(Ok(None));
+            }
+            ready!(limit.as_mut().poll(context));
+            Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
+        })
+        .await
+    };
+    let stream = match shaken {
+        Ok(Some(stream)) => stream,
+        // It never began.
+        Ok(None) => return,
+        Err(error) => {
+            shared.counts.tls_failed();
+            let why = format!("the TLS handshake failed: {error}");
+            shared.application.turned_away(&endpoint, &why);
+            return;
+        }
+    };
+    endpoint.tls = Some(Arc::new(stream.info()));
+    let endpoint = Arc::new(endpoint);
+    if stream.is_http2() {
+        let stream = Strict::new(stream, shared.strict_http2.clone());
+        multiplex(shared, stream, Bytes::new(), endpoint, link, seat).await;
+    } else {
+        let stream = Strict::new(stream, shared.strict.clone());
+        converse(shared, stream, endpoint, link, seat).await;
+    }
+}
+
+/// Serves HTTP/2.
+async fn multiplex<I: Stream>(
+    shared: Arc<Shared>,
+    stream: Strict<I>,
+    prefix: Bytes,
+    endpoint: Arc<Endpoint>,
+    link: Arc<Link>,
+    seat: Seat,
+) {
+    let ended = http2::serve(shared.clone(), stream, prefix, endpoint.clone(), link, &seat).await;
+    if ended == http2::End::Abused {
+        shared.counts.malformed();
+        let why = "it opens HTTP/2 streams to reset them";
+        shared.application.turned_away(&endpoint, why);
+    }
+    drop(seat);
+}
+
+/// Serves HTTP/1.1, and HTTP/2 where that is what comes.
+async fn converse<I: Stream>(
+    shared: Arc<Shared>,
+    stream: Strict<I>,
+    endpoint: Arc<Endpoint>,
+    link: Arc<Link>,
+    seat: Seat,
+) {
     let checked = stream.watch();
     link.set_checked(checked.clone());
-    let endpoint = Arc::new(endpoint);
     let requests = Requests(Arc::new(server::Context {
         shared: shared.clone(),
         endpoint: endpoint.clone(),
@@ -49,7 +142,13 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
     };
     let ended = poll_fn(|context| connection.poll(context)).await;
     let Connection { http, seat, .. } = connection;
-    let mut stream = http.into_parts().io;
+    let parts = http.into_parts();
+    let mut stream = parts.io;
+    if ended == End::Failed && checked.phase() == strict::Phase::Http2 {
+        // The preface of HTTP/2, which the checker passes whole: hyper leaves it where it is.
+        Box::pin(multiplex(shared, stream, parts.read_buf, endpoint, link, seat)).await;
+        return;
+    }
     if ended == End::TooLate {
         stream.time_out();
     }
@@ -85,7 +184,7 @@ enum End {
 }
 
 struct Connection<S: Stream> {
-    http: http1::Connection<Strict<Guard<S>>, Requests>,
+    http: http1::Connection<Strict<S>, Requests>,
     watch: Watch,
     seat: Seat,
     entered: bool,

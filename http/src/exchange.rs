@@ -33,6 +33,12 @@ pub trait Application: Send + Sync + 'static {
     fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
         let _ = (endpoint, refused);
     }
+
+    /// Is told of a client that was turned away for another reason: its TLS handshake failed, or it resets the streams it
+    /// opens. Called as `call` is.
+    fn turned_away(&self, endpoint: &Endpoint, why: &str) {
+        let _ = (endpoint, why);
+    }
 }
 
 impl<F: Fn(Exchange) + Send + Sync + 'static> Application for F {

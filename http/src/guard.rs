@@ -39,6 +39,7 @@ impl<S> Guard<S> {
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
+            self.link.wrote();
             return written;
         }
         let sleep = self

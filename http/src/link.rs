@@ -24,6 +24,8 @@ pub(crate) struct Link {
     /// Changes whenever the phase is set, be it to what it was.
     stamp: AtomicU32,
     last: AtomicBool,
+    /// Changes whenever something has been written.
+    sent: AtomicU32,
     /// What the checker of the stream has found.
     checked: OnceLock<Watch>,
 }
@@ -35,6 +37,7 @@ impl Link {
             stamp: AtomicU32::new(0),
             checked: OnceLock::new(),
             last: AtomicBool::new(false),
+            sent: AtomicU32::new(0),
         }
     }
 
@@ -60,6 +63,15 @@ impl Link {
         if self.phase().0 == Phase::Idle {
             self.set(Phase::Head);
         }
+    }
+
+    /// Bytes have gone.
+    pub(crate) fn wrote(&self) {
+        self.sent.store(self.sent().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self) -> u32 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// A whole head has come.

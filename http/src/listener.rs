@@ -1,10 +1,12 @@
 //! What a server listens on, and where a connection comes from.
 
+use crate::tls::TlsInfo;
 use hyper::rt::{Read, Write};
 use roving_runtime::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// A socket that accepts connections.
@@ -27,6 +29,8 @@ pub struct Endpoint {
     pub local_host: String,
     /// The port that was connected to; empty for a Unix socket.
     pub local_port: String,
+    /// What TLS has agreed on; `None` without TLS.
+    pub tls: Option<Arc<TlsInfo>>,
 }
 
 impl Endpoint {
@@ -36,6 +40,7 @@ impl Endpoint {
             remote_port: remote.port().to_string(),
             local_host: local.0.clone(),
             local_port: local.1.clone(),
+            tls: None,
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     /// How the bytes of requests are checked.
     pub(crate) strict: Arc<strict::Config>,
+    /// The same, where HTTP/2 has been agreed on.
+    pub(crate) strict_http2: Arc<strict::Config>,
     pub(crate) application: Box<dyn Application>,
     pub(crate) limit: Arc<Limit>,
     pub(crate) registry: Arc<Registry>,
@@ -46,6 +48,7 @@ pub(crate) struct Context {
 pub(crate) struct Counts {
     refused: AtomicU64,
     malformed: AtomicU64,
+    tls_failed: AtomicU64,
     accept_failed: AtomicU64,
 }
 
@@ -54,12 +57,25 @@ impl Counts {
         self.malformed.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn tls_failed(&self) {
+        self.tls_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn accept_failed(&self) {
         self.accept_failed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn strict(handle: &Handle, config: &Config, http2: bool) -> strict::Config {
+    strict::Config {
+        limits: config.limits(),
+        linger: LINGER,
+        timer: Some(Arc::new(HyperTimer::new(handle.clone()))),
+        http2,
     }
 }
 
@@ -76,6 +92,8 @@ pub struct Statistics {
     pub refused: u64,
     /// Requests that were malformed, or over a limit, so far.
     pub malformed: u64,
+    /// TLS handshakes that failed, so far.
+    pub tls_failed: u64,
     /// Accepts that failed, so far.
     pub accept_failed: u64,
 }
@@ -121,12 +139,9 @@ impl Server {
         let shared = Arc::new(Shared {
             handle: handle.clone(),
             limit: Arc::new(Limit::new(config.in_flight, config.queue)),
-            strict: Arc::new(strict::Config {
-                limits: config.limits(),
-                linger: LINGER,
-                timer: Some(Arc::new(HyperTimer::new(handle.clone()))),
-                http2: false,
-            }),
+            // With TLS it is agreed on before.
+            strict: Arc::new(strict(handle, &config, config.http2 && config.tls.is_none())),
+            strict_http2: Arc::new(strict(handle, &config, true)),
             config,
             application: Box::new(application),
             registry: Arc::new(Registry::new()),
@@ -184,6 +199,7 @@ impl Server {
             queued,
             refused: self.shared.counts.refused.load(Ordering::Relaxed),
             malformed: self.shared.counts.malformed.load(Ordering::Relaxed),
+            tls_failed: self.shared.counts.tls_failed.load(Ordering::Relaxed),
             accept_failed: self.shared.counts.accept_failed.load(Ordering::Relaxed),
         }
     }

@@ -31,6 +31,17 @@ impl Service<Request<Incoming>> for Requests {
     type Future = Reply;
 
     fn call(&self, request: Request<Incoming>) -> Reply {
+        self.begin(request, None)
+    }
+}
+
+impl Requests {
+    pub(crate) fn max_fields(&self) -> usize {
+        self.0.shared.config.max_headers
+    }
+
+    /// Begins to answer a request, for which there may be a refusal already.
+    pub(crate) fn begin(&self, request: Request<Incoming>, refusal: Option<StatusCode>) -> Reply {
         let context = &self.0;
         context.link.begin_request();
         let config = &context.shared.config;
@@ -41,7 +52,7 @@ impl Service<Request<Incoming>> for Requests {
             most: config.max_body,
         };
         let body = RequestBody::new(incoming, pace, context.clone());
-        let stage = if let Some(refusal) = self.refusal(&head, &body) {
+        let stage = if let Some(refusal) = refusal.or_else(|| self.refusal(&head, &body)) {
             Stage::Refused(refusal)
         } else {
             match Limit::ask(&context.shared.limit) {
@@ -62,9 +73,7 @@ impl Service<Request<Incoming>> for Requests {
             stage,
         }
     }
-}
 
-impl Requests {
     /// Why a request is not worth a turn.
     fn refusal(&self, head: &http::request::Parts, body: &RequestBody) -> Option<StatusCode> {
         let config = &self.0.shared.config;

@@ -71,6 +71,15 @@ class Command:
         """Connect."""
         return Client(("127.0.0.1", self.port))
 
+    def wait_for(self, text: str) -> None:
+        """Wait until it logs that."""
+        assert self.process.stderr is not None
+        line = ""
+        while text not in line:
+            line = self.process.stderr.readline()
+            assert line, self.log
+            self.log += line
+
     def end(self) -> int:
         """Wait for its end; give its status."""
         _, rest = self.process.communicate(timeout=WAIT)

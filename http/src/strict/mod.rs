@@ -17,4 +17,5 @@ pub use fault::{Fault, Refused};
 pub use head::Head;
 pub use limits::Limits;
 pub use stream::{Config, Linger, Strict, drive};
+pub(crate) use target::check_parts;
 pub use watch::Watch;

@@ -37,6 +37,19 @@ pub(super) fn check_target(method: &[u8], target: &[u8]) -> Result<Option<Range<
     Ok(authority)
 }
 
+/// Checks what HTTP/2 has in parts: a path with its query, and whom the request is for.
+pub(crate) fn check_parts(method: &str, target: &str, authority: Option<&[u8]>) -> Result<(), Fault> {
+    match target.as_bytes() {
+        [b'/', ..] => check_path(target.as_bytes())?,
+        b"*" if method == "OPTIONS" => {}
+        _ => return Err(Fault::TargetForm),
+    }
+    match authority {
+        Some(authority) if !is_authority(authority) => Err(Fault::TargetAuthority),
+        _ => Ok(()),
+    }
+}
+
 /// A path, which may be empty, and a query.
 fn check_path(target: &[u8]) -> Result<(), Fault> {
     let mut at = 0;

@@ -81,6 +81,9 @@ fn make_template<'py>(py: Python<'py>, common: &Common) -> PyResult<Bound<'py, P
     // Its end is the body's, whether its length is known or not.
     dict.set_item("wsgi.input_terminated", PyBool::new(py, true))?;
     dict.set_item("SERVER_SOFTWARE", PyString::intern(py, super::server::SOFTWARE))?;
+    if common.scheme == "https" {
+        dict.set_item("HTTPS", PyString::intern(py, "on"))?;
+    }
     dict.set_item("GATEWAY_INTERFACE", PyString::intern(py, "CGI/1.1"))?;
     Ok(dict)
 }
@@ -148,6 +151,7 @@ pub(crate) fn build<'py>(
     set_target(&environ, names, common, request)?;
     let protocol = match request.version {
         Version::HTTP_10 => &names.http_1_0,
+        Version::HTTP_2 => &names.http_2,
         _ => &names.http_1_1,
     };
     environ.set_name(&names.server_protocol, protocol)?;
@@ -160,6 +164,9 @@ pub(crate) fn build<'py>(
         environ.set_text(name, text.as_bytes())?;
     }
     environ.set(names.input.as_ptr(), input)?;
+    if let Some(tls) = &endpoint.tls {
+        super::tls::describe(&environ.0, tls)?;
+    }
     set_headers(&environ, names, &request.headers)?;
     if let Some(authority) = request.uri.authority() {
         // RFC 9112, 3.2.2: an absolute target counts for more than Host.

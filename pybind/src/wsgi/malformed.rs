@@ -4,7 +4,6 @@ use crate::held::Held;
 use crate::native;
 use pyo3::types::{PyInt, PyString};
 use roving_http::Endpoint;
-use roving_http::strict::Refused;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,7 +41,7 @@ impl Malformed {
     }
 
     /// Has a fiber tell of one, if it is time. In the poll of a connection.
-    pub(crate) fn note(self: &Arc<Self>, server: u32, endpoint: &Endpoint, refused: &Refused) {
+    pub(crate) fn note(self: &Arc<Self>, server: u32, endpoint: &Endpoint, refused: &dyn std::fmt::Display) {
         let (Some(untold), Some(handle)) = (self.count(), roving_runtime::Handle::current()) else {
             return;
         };

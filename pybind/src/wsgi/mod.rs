@@ -8,6 +8,7 @@
 //! | `start_response`, and what is written | `writer.rs`, `start.rs` |
 //! | what an application gave back: its items, their end, `close` | `respond.rs` |
 //! | `wsgi.input` | `input.rs` |
+//! | TLS: its files, and what an environ says of it | `tls.rs` |
 //! | what the access log is told | `access.rs` |
 //! | `wsgi.file_wrapper` | `file.rs` |
 //!
@@ -25,6 +26,7 @@ mod request;
 mod respond;
 mod server;
 mod start;
+mod tls;
 mod writer;
 
 use pyo3::prelude::*;

@@ -55,6 +55,7 @@ pub(crate) struct Names {
     pub(crate) slash: Name,
     pub(crate) http_1_0: Name,
     pub(crate) http_1_1: Name,
+    pub(crate) http_2: Name,
     pub(crate) close: Name,
     methods: HashMap<&'static str, Name, BuildHasherDefault<Fnv>>,
     headers: HashMap<HeaderName, Name, BuildHasherDefault<Fnv>>,
@@ -153,6 +154,7 @@ impl Names {
             slash: name("/"),
             http_1_0: name("HTTP/1.0"),
             http_1_1: name("HTTP/1.1"),
+            http_2: name("HTTP/2.0"),
             close: name("close"),
             methods: METHODS.iter().map(|text| (*text, name(text))).collect(),
             headers: HEADERS

@@ -52,6 +52,12 @@ impl Application for Spawner {
             malformed.note(self.0.common.number, endpoint, refused);
         }
     }
+
+    fn turned_away(&self, endpoint: &Endpoint, why: &str) {
+        if let Some(malformed) = &self.0.malformed {
+            malformed.note(self.0.common.number, endpoint, &why);
+        }
+    }
 }
 
 /// Answers a request, on the stack of its fiber. Never panics.

@@ -3,6 +3,7 @@
 use super::environ::Common;
 use super::malformed::Malformed;
 use super::request::{self, Spawner, Wsgi};
+use super::tls;
 use crate::fiber::Fiber;
 use crate::held::Held;
 use crate::wait::{self, Step, Target, Why};
@@ -11,7 +12,7 @@ use http::HeaderValue;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use roving_http::{Config, Listener};
+use roving_http::{Config, Listener, Tls};
 use roving_runtime::Cancelled;
 use roving_runtime::net::{TcpListener, UnixListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -34,6 +35,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 pub(crate) struct Server {
     server: roving_http::Server,
     number: u32,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Sets what an option says.
@@ -54,6 +56,8 @@ fn set(config: &mut Config, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bo
         "body_grace" => config.body_grace = seconds()?,
         "min_body_rate" => config.min_body_rate = value.extract()?,
         "write_timeout" => config.write_timeout = seconds()?,
+        "http2" => config.http2 = value.extract()?,
+        "http2_streams" => config.http2_streams = value.extract()?,
         "server" => {
             let text: Option<String> = value.extract()?;
             config.server = text
@@ -114,10 +118,12 @@ impl Server {
         };
         let (mut root_path, mut cancel) = (String::new(), false);
         let (mut access, mut malformed) = (None, None);
+        let mut files = None;
         for (name, value) in options.iter() {
             let name: String = name.extract()?;
             match name.as_str() {
                 "root_path" => root_path = value.extract()?,
+                "tls" => files = Some(value.extract()?),
                 "access" => access = Some(Held::new(value.unbind())),
                 "malformed" => malformed = Some(Arc::new(Malformed::new(Held::new(value.unbind())))),
                 "cancel_on_disconnect" => cancel = value.extract()?,
@@ -125,6 +131,10 @@ impl Server {
                 _ => return Err(PyTypeError::new_err(format!("a server has no option {name}"))),
             }
         }
+        config.tls = files
+            .map(|files| tls::load(py, files, config.http2))
+            .transpose()?;
+        let files = config.tls.clone();
         request::prepare(py);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let wsgi = Wsgi {
@@ -132,7 +142,7 @@ impl Server {
             common: Common {
                 number,
                 root_path,
-                scheme: "http",
+                scheme: if files.is_some() { "https" } else { "http" },
                 errors: errors.clone().unbind(),
             },
             report: Held::new(report.clone().unbind()),
@@ -141,12 +151,24 @@ impl Server {
             cancel,
         };
         let server = roving_http::Server::start(handle, listeners, config, Spawner(Arc::new(wsgi)));
-        Ok(Self { server, number })
+        Ok(Self {
+            server,
+            number,
+            tls: files,
+        })
     }
 
     /// Where it listens: host and port, or a path and nothing.
     fn addresses(&self) -> Vec<(String, String)> {
         self.server.addresses()
+    }
+
+    /// Read the files of TLS again; whether there is TLS. Raises ValueError for what is wrong with them.
+    fn reload_tls(&self, py: Python<'_>) -> PyResult<bool> {
+        match &self.tls {
+            Some(tls) => tls::reload(py, tls).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Accept no more connections; finish the requests there are.
@@ -190,7 +212,7 @@ impl Server {
         )
     }
 
-    /// How it does: connections, in_flight, queued, refused, malformed, accept_failed.
+    /// How it does: connections, in_flight, queued, refused, malformed, tls_failed, accept_failed.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let statistics = self.server.statistics();
         let dict = PyDict::new(py);
@@ -199,6 +221,7 @@ impl Server {
         dict.set_item("queued", statistics.queued)?;
         dict.set_item("refused", statistics.refused)?;
         dict.set_item("malformed", statistics.malformed)?;
+        dict.set_item("tls_failed", statistics.tls_failed)?;
         dict.set_item("accept_failed", statistics.accept_failed)?;
         Ok(dict)
     }

@@ -16,11 +16,12 @@ __all__ = ["ServerHandle", "start"]
 class ServerHandle:
     """A server that runs: what roving.serve returns. A context manager, which closes it."""
 
-    def __init__(self, server: _Server, listening: list[Listening]) -> None:
+    def __init__(self, server: _Server, listening: list[Listening], scheme: str = "http") -> None:
         """Made by roving.serve."""
         self._server = server
         self._listening = listening
         self._addresses = server.addresses()
+        self._scheme = scheme
 
     @property
     def addresses(self) -> list[str]:
@@ -33,7 +34,7 @@ class ServerHandle:
         for host, port in self._addresses:
             if port:
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-                return f"http://{_place(host, port)}"
+                return f"{self._scheme}://{_place(host, port)}"
         raise ValueError("the server listens on no TCP port")
 
     @property
@@ -47,6 +48,14 @@ class ServerHandle:
     def stats(self) -> dict[str, int]:
         """How it does: connections, and requests in_flight, queued, refused and malformed."""
         return self._server.stats()
+
+    def reload_tls(self) -> bool:
+        """Read the certificate, its key and the authorities of clients again, and use them from now on.
+
+        Connections that are there go on as they are. Returns whether the server speaks TLS at all. Raises
+        ValueError when something is wrong with the files: those from before stay in use then.
+        """
+        return self._server.reload_tls()
 
     def stop(self) -> None:
         """Accept no more connections; close those there are after the requests they are at. At once."""
@@ -108,4 +117,4 @@ def start(application: Any, bind: list[str], options: dict[str, Any]) -> ServerH
             each.socket.close()
             each.unlink()
         raise
-    return ServerHandle(server, listening)
+    return ServerHandle(server, listening, "https" if "tls" in native else "http")

@@ -1,6 +1,7 @@
 """The options of a server that concern requests: names, kinds and defaults."""
 
 import difflib
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,47 @@ OPTIONS = [
         "off",
         "cancel the fiber of a request whose client has gone",
     ),
+    Option(
+        "tls_cert",
+        "tls",
+        "text",
+        "none",
+        "a file with the server's certificate and those above it, in PEM; with it, TLS",
+        ("certfile", "ssl_certfile"),
+    ),
+    Option(
+        "tls_key",
+        "tls",
+        "text",
+        "the certificate's file",
+        "a file with its key, in PEM",
+        ("keyfile", "ssl_keyfile"),
+    ),
+    Option(
+        "tls_client_ca",
+        "tls",
+        "text",
+        "none",
+        "a file with the authorities of clients' certificates, in PEM",
+        ("ca_certs", "ssl_ca_certs"),
+    ),
+    Option(
+        "tls_client_auth",
+        "tls",
+        "text",
+        "required, with --tls-client-ca",
+        "whether clients show certificates: none, optional, required; or 0, 1, 2",
+        ("cert_reqs", "ssl_cert_reqs"),
+    ),
+    Option("http2", "http2", "switch", "on", "speak HTTP/2, by ALPN, or with clients that begin with it"),
+    Option(
+        "limit_http2_streams",
+        "http2_streams",
+        "count",
+        "128",
+        "requests that are open at once on an HTTP/2 connection",
+        least=1,
+    ),
     Option("root_path", "root_path", "text", "none", "where the application is mounted: its SCRIPT_NAME"),
     Option("server_header", "server", "text", "none", "the Server field of responses that have none"),
     Option("date_header", "date", "switch", "on", "give responses a Date field"),
@@ -102,6 +144,7 @@ def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """
     backlog = _BACKLOG
     native: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for name, value in options.items():
         if name == "access_log":
             if not isinstance(value, bool):
@@ -117,9 +160,47 @@ def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
             close = difflib.get_close_matches(name, [*_BY_NAME, "access_log", "backlog", "bind"], n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise TypeError(f"roving.serve has no option {name}{hint}")
-        if value is not None:
+        if value is None:
+            continue
+        if option.native == "tls":
+            files[option.name] = _text(option, value)
+        else:
             native[option.native] = _checked(option, value)
+    if files:
+        native["tls"] = _tls(files)
     return backlog, native
+
+
+# As the module ssl counts them (ssl.CERT_NONE...), which is what gunicorn and uvicorn take.
+_AUTH = {"none": "none", "optional": "optional", "required": "required"} | {
+    "0": "none",
+    "1": "optional",
+    "2": "required",
+}
+
+
+def _tls(files: dict[str, str]) -> tuple[str, str | None, str | None, str]:
+    """Check the options of TLS together."""
+    certificate = files.get("tls_cert")
+    if certificate is None:
+        raise ValueError(f"{next(iter(files))} is of use only with tls_cert")
+    authorities = files.get("tls_client_ca")
+    auth = files.get("tls_client_auth", "none" if authorities is None else "required")
+    if auth not in _AUTH:
+        raise ValueError(f"tls_client_auth must be none, optional or required, and is {auth!r}")
+    if authorities is None and _AUTH[auth] != "none":
+        raise ValueError(f"tls_client_auth={auth} takes tls_client_ca: who signs the clients' certificates")
+    if authorities is not None and _AUTH[auth] == "none":
+        authorities = None
+    return certificate, files.get("tls_key"), authorities, _AUTH[auth]
+
+
+def _text(option: Option, value: Any) -> str:
+    if option.name == "tls_client_auth" and isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    raise TypeError(f"{option.name} must be a path, not {type(value).__name__}")
 
 
 def _number(name: str, value: Any, least: int) -> int:

@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> int:
     workers: Any = roving.stats()["workers"]
     count = len(workers) if isinstance(workers, (list, tuple)) else workers
     logger.info("serving %s on %s, with %s workers", options.application, ", ".join(server.addresses), count)
-    signals.wait()
+    while signals.wait() == signal.SIGHUP:
+        _reload_tls(server)
     _stop(server, options.graceful_timeout)
     return 0
 
@@ -85,7 +86,7 @@ def _report_import(target: str, error: Exception) -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once."""
+    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: reads files again."""
 
     def __init__(self) -> None:
         """Install the handlers."""
@@ -97,17 +98,31 @@ class _Signals:
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGHUP, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._stops and number == signal.SIGINT:
             os._exit(130)
-        self._stops = True
+        self._stops = self._stops or number != signal.SIGHUP
 
-    def wait(self) -> None:
-        """Wait for the first one."""
-        while not self._stops:
+    def wait(self) -> int:
+        """Wait for the next one: SIGHUP, or one that stops."""
+        while True:
             select.select([self._reads], [], [])
-            os.read(self._reads, 1)
+            # Of whatever the application handles there are numbers, too.
+            number = os.read(self._reads, 1)[0]
+            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                return number
+
+
+def _reload_tls(server: ServerHandle) -> None:
+    try:
+        if server.reload_tls():
+            logger.info("SIGHUP: the files of TLS have been read again")
+        else:
+            logger.info("SIGHUP: there is nothing to read again")
+    except ValueError as error:
+        logger.error("SIGHUP: the files of TLS from before stay in use: %s", error)
 
 
 def _stop(server: ServerHandle, grace: float) -> None:

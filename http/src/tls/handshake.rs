@@ -1,0 +1,129 @@
+//! The first steps of a connection.
+//!
+//! An RSA signature takes a worker longer than a turn should be, so those handshakes are done on the blocking pool: a worker
+//! that is busy with one answers neither its other connections nor those who wait for it to come to a stop. With keys of
+//! elliptic curves the way to the pool and back would cost about what it saves.
+
+use super::files::Loaded;
+use super::stream::TlsStream;
+use super::wire::Wire;
+use hyper::rt::{Read, Write};
+use roving_runtime::Handle;
+use rustls::ServerConnection;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Shakes hands. The caller sees to it that this does not last for ever.
+///
+/// # Errors
+/// Those of the connection, and `InvalidData` for what is wrong with what the client sends; the client has been told then.
+/// `Ok(None)`: the client has left without a word.
+pub(crate) async fn accept<S: Read + Write + Unpin>(
+    stream: S,
+    loaded: &Loaded,
+    handle: &Handle,
+) -> io::Result<Option<TlsStream<S>>> {
+    let mut wire = Wire::new(stream);
+    let session = ServerConnection::new(loaded.config.clone()).map_err(io::Error::other)?;
+    let mut session = Box::new(session);
+    let mut silent = true;
+    while session.is_handshaking() {
+        poll_fn(|context| wire.poll_drain(&mut session, context)).await?;
+        let count = poll_fn(|context| wire.poll_fill(&mut session, context)).await?;
+        if count == 0 {
+            return match silent {
+                true => Ok(None),
+                false => Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the client left during the TLS handshake",
+                )),
+            };
+        }
+        silent = false;
+        let processed;
+        (session, processed) = if loaded.is_slow {
+            elsewhere(handle, session).await?
+        } else {
+            let processed = session.process_new_packets().map(drop);
+            (session, processed)
+        };
+        if let Err(error) = processed {
+            // The alert, and the end; whether the client takes them is its affair.
+            let _ = poll_fn(|context| wire.poll_drain(&mut session, context)).await;
+            let _ = poll_fn(|context| Pin::new(&mut wire.io).poll_shutdown(context)).await;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+    }
+    poll_fn(|context| wire.poll_drain(&mut session, context)).await?;
+    Ok(Some(TlsStream::new(wire, session)))
+}
+
+type Processed = (Box<ServerConnection>, Result<(), rustls::Error>);
+
+/// Has a thread of the blocking pool look at what has come.
+async fn elsewhere(handle: &Handle, mut session: Box<ServerConnection>) -> io::Result<Processed> {
+    let place = Arc::new(Place::default());
+    let sender = Sender(place.clone());
+    // Dropped, it lets the call go on.
+    drop(handle.spawn_blocking(move || {
+        let processed = session.process_new_packets().map(drop);
+        sender.0.set(Found::Done((session, processed)));
+    }));
+    poll_fn(|context| place.poll(context)).await
+}
+
+/// Where the thread leaves what it has found. The lock is held for a few instructions.
+#[derive(Default)]
+struct Place(Mutex<(Found, Option<Waker>)>);
+
+#[derive(Default)]
+enum Found {
+    #[default]
+    Nothing,
+    Done(Processed),
+    /// The pool has dropped the call.
+    Lost,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, (Found, Option<Waker>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, found: Found) {
+        let mut place = self.lock();
+        place.0 = found;
+        let waker = place.1.take();
+        drop(place);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<io::Result<Processed>> {
+        let mut place = self.lock();
+        match std::mem::take(&mut place.0) {
+            Found::Nothing => {
+                place.1 = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Found::Done(processed) => Poll::Ready(Ok(processed)),
+            Found::Lost => Poll::Ready(Err(io::Error::other("the runtime ends"))),
+        }
+    }
+}
+
+/// Says so when the call is dropped without having run.
+struct Sender(Arc<Place>);
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if matches!(self.0.lock().0, Found::Nothing) {
+            // After a call that has run this changes nothing: nobody polls any more.
+            self.0.set(Found::Lost);
+        }
+    }
+}
