@@ -42,6 +42,8 @@ pub struct Config {
     pub server: Option<HeaderValue>,
     /// Whether responses get a `Date`.
     pub date: bool,
+    /// Whether requests and bytes are counted, for an [`Admin`](crate::Admin) to tell.
+    pub meter: bool,
 }
 
 /// What a request line has beside its target: the longest method, two spaces and the version.
@@ -79,6 +81,7 @@ impl Default for Config {
             write_buffer: 64 << 10,
             server: None,
             date: true,
+            meter: false,
         }
     }
 }

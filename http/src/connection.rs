@@ -17,7 +17,7 @@ use std::time::Instant;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: Endpoint, seat: Seat) {
-    let link = Arc::new(Link::new());
+    let link = Arc::new(Link::new(shared.meter.clone()));
     let guard = Guard::new(
         stream,
         link.clone(),
@@ -54,7 +54,7 @@ pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: E
         stream.time_out();
     }
     if let Some(refused) = checked.refused() {
-        shared.counts.malformed();
+        shared.counts.malformed(refused.fault);
         shared.application.refused(&endpoint, &refused);
     }
     if ended != End::Cut {

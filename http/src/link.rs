@@ -1,8 +1,10 @@
 //! What a connection's future, its service and its stream tell one another. All three are polled by the same task.
 
+use crate::meter::{Meter, Tally};
 use crate::strict::Watch;
-use std::sync::OnceLock;
+use http::Method;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a connection is waited on for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +28,17 @@ pub(crate) struct Link {
     last: AtomicBool,
     /// What the checker of the stream has found.
     checked: OnceLock<Watch>,
+    /// Where requests and bytes are counted, if they are.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(meter: Option<Arc<Meter>>) -> Self {
+        if let Some(meter) = &meter {
+            meter.connected();
+        }
         Self {
+            meter,
             phase: AtomicU8::new(Phase::Head as u8),
             stamp: AtomicU32::new(0),
             checked: OnceLock::new(),
@@ -55,8 +63,30 @@ impl Link {
         (phase, self.stamp.load(Ordering::Relaxed))
     }
 
-    /// Bytes have come.
-    pub(crate) fn received(&self) {
+    /// Begins to count a request.
+    pub(crate) fn tally(&self, method: &Method) -> Option<Tally> {
+        self.meter.is_some().then(|| Tally::new(method))
+    }
+
+    /// A request is over.
+    pub(crate) fn record(&self, tally: Option<Tally>) {
+        if let (Some(meter), Some(tally)) = (&self.meter, tally) {
+            meter.record(tally);
+        }
+    }
+
+    /// Bytes have gone.
+    pub(crate) fn sent(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.sent(bytes);
+        }
+    }
+
+    /// So many bytes have come.
+    pub(crate) fn received(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.received(bytes);
+        }
         if self.phase().0 == Phase::Idle {
             self.set(Phase::Head);
         }

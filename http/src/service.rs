@@ -7,6 +7,7 @@ use crate::exchange::Exchange;
 use crate::limit::{Asked, Limit, Permit, Waiting};
 use crate::link::Link;
 use crate::listener::Endpoint;
+use crate::meter::Tally;
 use crate::request_body::{BodyError, Pace, RequestBody};
 use crate::responder::Responder;
 use crate::response_body::ResponseBody;
@@ -62,6 +63,7 @@ impl Service<Request<Incoming>> for Requests {
             shared: self.shared.clone(),
             endpoint: self.endpoint.clone(),
             link: self.link.clone(),
+            tally: self.link.tally(&head.method),
             request: Some((head, body)),
             stage,
         }
@@ -96,6 +98,8 @@ pub(crate) struct Reply {
     shared: Arc<Shared>,
     endpoint: Arc<Endpoint>,
     link: Arc<Link>,
+    /// Until the response has it.
+    tally: Option<Tally>,
     /// `None` once the application has it.
     request: Option<(http::request::Parts, RequestBody)>,
     stage: Stage,
@@ -224,8 +228,12 @@ impl Reply {
     }
 
     /// What all responses have in common.
-    fn finish(&self, response: &mut Response<ResponseBody>) {
-        response.body_mut().set_link(self.link.clone());
+    fn finish(&mut self, response: &mut Response<ResponseBody>) {
+        let mut tally = self.tally.take();
+        if let Some(tally) = &mut tally {
+            tally.set_status(response.status());
+        }
+        response.body_mut().set_link(self.link.clone(), tally);
         if self.link.is_last() {
             response
                 .headers_mut()
@@ -241,6 +249,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
+        self.link.record(self.tally.take());
         if let Stage::Called(slot) = &self.stage {
             slot.abandon();
         }
