@@ -50,6 +50,8 @@ pub struct Config {
     pub server: Option<HeaderValue>,
     /// Whether responses get a `Date`.
     pub date: bool,
+    /// Whether requests and bytes are counted, for an [`Admin`](crate::Admin) to tell.
+    pub meter: bool,
 }
 
 /// What a request line has beside its target: the longest method, two spaces and the version.
@@ -90,6 +92,7 @@ impl Default for Config {
             tls: None,
             server: None,
             date: true,
+            meter: false,
         }
     }
 }

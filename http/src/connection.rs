@@ -21,7 +21,10 @@ use std::time::Instant;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve<S: Stream>(shared: Arc<Shared>, stream: S, endpoint: Endpoint, seat: Seat) {
-    let link = Arc::new(Link::new());
+    if let Some(meter) = &shared.meter {
+        meter.connected();
+    }
+    let link = Arc::new(Link::new(shared.meter.clone()));
     let guard = Guard::new(
         stream,
         link.clone(),
@@ -104,7 +107,7 @@ async fn multiplex<I: Stream>(
 ) {
     let ended = http2::serve(shared.clone(), stream, prefix, endpoint.clone(), link, &seat).await;
     if ended == http2::End::Abused {
-        shared.counts.malformed();
+        shared.counts.abused();
         let why = "it opens HTTP/2 streams to reset them";
         shared.application.turned_away(&endpoint, why);
     }
@@ -153,7 +156,7 @@ async fn converse<I: Stream>(
         stream.time_out();
     }
     if let Some(refused) = checked.refused() {
-        shared.counts.malformed();
+        shared.counts.malformed(refused.fault);
         shared.application.refused(&endpoint, &refused);
     }
     if ended != End::Cut {

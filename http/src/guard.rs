@@ -37,9 +37,9 @@ impl<S> Guard<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
+        if let Poll::Ready(result) = &written {
             self.stalled = None;
-            self.link.wrote();
+            self.link.sent(result.as_ref().copied().unwrap_or(0));
             return written;
         }
         let sleep = self
@@ -73,7 +73,7 @@ impl<S: Read + Unpin> Read for Guard<S> {
         // SAFETY: the stream has filled so many bytes of this very memory.
         unsafe { buf.advance(count) };
         if count != 0 {
-            this.link.received();
+            this.link.received(count);
         }
         read
     }

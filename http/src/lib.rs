@@ -4,6 +4,7 @@
 //! `README.md` beside this crate's manifest says how a request travels, and who may block where.
 
 mod acceptor;
+mod admin;
 mod config;
 mod connection;
 mod exchange;
@@ -12,7 +13,9 @@ mod http2;
 mod limit;
 mod link;
 mod listener;
+mod meter;
 mod pipe;
+mod proxy;
 mod registry;
 mod request_body;
 mod responder;
@@ -24,11 +27,13 @@ pub mod strict;
 mod tls;
 mod wait;
 
+pub use admin::{Admin, AdminListener, Exposition, Kind, More};
 pub use config::Config;
 pub use exchange::{Application, Exchange};
 pub use hyper::ext::ReasonPhrase;
 pub use limit::Permit;
 pub use listener::{Endpoint, Listener};
+pub use proxy::{BadField, Origin, Proxies};
 pub use request_body::{BodyError, Chunk, RequestBody};
 pub use responder::{Gone, Head, Responder, Written};
 pub use server::{Server, Statistics};

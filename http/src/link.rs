@@ -1,8 +1,10 @@
 //! What a connection's future, its service and its stream tell one another. All three are polled by the same task.
 
+use crate::meter::{Meter, Tally};
 use crate::strict::Watch;
-use std::sync::OnceLock;
+use http::Method;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a connection is waited on for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,19 +27,22 @@ pub(crate) struct Link {
     stamp: AtomicU32,
     last: AtomicBool,
     /// Changes whenever something has been written.
-    sent: AtomicU32,
+    writes: AtomicU32,
     /// What the checker of the stream has found.
     checked: OnceLock<Watch>,
+    /// Where requests and bytes are counted, if they are.
+    meter: Option<Arc<Meter>>,
 }
 
 impl Link {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(meter: Option<Arc<Meter>>) -> Self {
         Self {
+            meter,
             phase: AtomicU8::new(Phase::Head as u8),
             stamp: AtomicU32::new(0),
             checked: OnceLock::new(),
             last: AtomicBool::new(false),
-            sent: AtomicU32::new(0),
+            writes: AtomicU32::new(0),
         }
     }
 
@@ -58,20 +63,39 @@ impl Link {
         (phase, self.stamp.load(Ordering::Relaxed))
     }
 
-    /// Bytes have come.
-    pub(crate) fn received(&self) {
+    /// Begins to count a request.
+    pub(crate) fn tally(&self, method: &Method) -> Option<Tally> {
+        self.meter.is_some().then(|| Tally::new(method))
+    }
+
+    /// A request is over.
+    pub(crate) fn record(&self, tally: Option<Tally>) {
+        if let (Some(meter), Some(tally)) = (&self.meter, tally) {
+            meter.record(tally);
+        }
+    }
+
+    /// Bytes have gone, or would have.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.writes.store(self.writes().wrapping_add(1), Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.sent(bytes);
+        }
+    }
+
+    /// So many bytes have come.
+    pub(crate) fn received(&self, bytes: usize) {
+        if let Some(meter) = &self.meter {
+            meter.received(bytes);
+        }
         if self.phase().0 == Phase::Idle {
             self.set(Phase::Head);
         }
     }
 
-    /// Bytes have gone.
-    pub(crate) fn wrote(&self) {
-        self.sent.store(self.sent().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    pub(crate) fn sent(&self) -> u32 {
-        self.sent.load(Ordering::Relaxed)
+    /// How often bytes have gone.
+    pub(crate) fn writes(&self) -> u32 {
+        self.writes.load(Ordering::Relaxed)
     }
 
     /// A whole head has come.

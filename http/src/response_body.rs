@@ -1,6 +1,7 @@
 //! The body of a response, as hyper sends it.
 
 use crate::link::Link;
+use crate::meter::Tally;
 use crate::pipe::{Piece, Pipe};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -24,6 +25,7 @@ impl std::error::Error for BrokenOff {}
 pub(crate) struct ResponseBody {
     content: Content,
     link: Option<Arc<Link>>,
+    tally: Option<Tally>,
 }
 
 enum Content {
@@ -46,6 +48,7 @@ impl ResponseBody {
                 Content::Whole(bytes)
             },
             link: None,
+            tally: None,
         }
     }
 
@@ -58,12 +61,14 @@ impl ResponseBody {
                 unsent: false,
             },
             link: None,
+            tally: None,
         }
     }
 
     /// The connection's link is told when the body's end has come.
-    pub(crate) fn set_link(&mut self, link: Arc<Link>) {
+    pub(crate) fn set_link(&mut self, link: Arc<Link>, tally: Option<Tally>) {
         self.link = Some(link);
+        self.tally = tally;
     }
 }
 
@@ -123,6 +128,7 @@ impl Drop for ResponseBody {
             pipe.abandon();
         }
         if let Some(link) = &self.link {
+            link.record(self.tally);
             link.end_response();
         }
     }

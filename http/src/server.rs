@@ -6,11 +6,12 @@ use crate::exchange::Application;
 use crate::limit::Limit;
 use crate::link::Link;
 use crate::listener::{Endpoint, Listener};
+use crate::meter::{Meter, Sums};
 use crate::registry::{Course, Registry};
-use crate::strict::{self, Linger};
+use crate::strict::{self, Fault, Linger};
 use crate::wait::wait;
 use roving_runtime::hyper::HyperTimer;
-use roving_runtime::{Cancelled, Handle};
+use roving_runtime::{Cancelled, Handle, Metrics};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) limit: Arc<Limit>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) counts: Counts,
+    pub(crate) meter: Option<Arc<Meter>>,
 }
 
 /// What all requests of a connection share. They count references to this, and to nothing that other connections have:
@@ -44,17 +46,36 @@ pub(crate) struct Context {
 }
 
 /// What is counted; only what does not happen at every request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counts {
     refused: AtomicU64,
-    malformed: AtomicU64,
+    /// By fault.
+    malformed: [AtomicU64; Fault::ALL.len()],
+    /// Connections that were closed for what was done on them with HTTP/2.
+    abused: AtomicU64,
     tls_failed: AtomicU64,
     accept_failed: AtomicU64,
 }
 
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            refused: AtomicU64::new(0),
+            abused: AtomicU64::new(0),
+            tls_failed: AtomicU64::new(0),
+            malformed: [const { AtomicU64::new(0) }; Fault::ALL.len()],
+            accept_failed: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Counts {
-    pub(crate) fn malformed(&self) {
-        self.malformed.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn malformed(&self, fault: Fault) {
+        self.malformed[fault as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn abused(&self) {
+        self.abused.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn tls_failed(&self) {
@@ -142,6 +163,7 @@ impl Server {
             // With TLS it is agreed on before.
             strict: Arc::new(strict(handle, &config, config.http2 && config.tls.is_none())),
             strict_http2: Arc::new(strict(handle, &config, true)),
+            meter: config.meter.then(|| Arc::new(Meter::new())),
             config,
             application: Box::new(application),
             registry: Arc::new(Registry::new()),
@@ -188,6 +210,37 @@ impl Server {
         Ok(idle.is_some())
     }
 
+    /// The same server again.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            listeners: self.listeners.clone(),
+        }
+    }
+
+    pub(crate) fn course(&self) -> Course {
+        self.shared.registry.course()
+    }
+
+    /// How many requests were malformed in this way.
+    pub(crate) fn malformed_as(&self, fault: Fault) -> u64 {
+        self.shared.counts.malformed[fault as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many requests may be with the application, and how many may wait for that.
+    pub(crate) fn limits(&self) -> (usize, usize) {
+        (self.shared.config.in_flight, self.shared.config.queue)
+    }
+
+    /// What was counted at every request, if it was.
+    pub(crate) fn sums(&self) -> Option<Sums> {
+        self.shared.meter.as_ref().map(|meter| meter.sums())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        self.shared.handle.metrics()
+    }
+
     /// How it does.
     pub fn statistics(&self) -> Statistics {
         let (in_flight, queued) = self.shared.limit.counts();
@@ -198,7 +251,11 @@ impl Server {
             in_flight,
             queued,
             refused: self.shared.counts.refused.load(Ordering::Relaxed),
-            malformed: self.shared.counts.malformed.load(Ordering::Relaxed),
+            malformed: Fault::ALL
+                .iter()
+                .map(|fault| self.malformed_as(*fault))
+                .sum::<u64>()
+                + self.shared.counts.abused.load(Ordering::Relaxed),
             tls_failed: self.shared.counts.tls_failed.load(Ordering::Relaxed),
             accept_failed: self.shared.counts.accept_failed.load(Ordering::Relaxed),
         }

@@ -5,6 +5,7 @@
 
 use crate::exchange::Exchange;
 use crate::limit::{Asked, Limit, Permit, Waiting};
+use crate::meter::Tally;
 use crate::request_body::{BodyError, Pace, RequestBody};
 use crate::responder::Responder;
 use crate::response_body::ResponseBody;
@@ -68,6 +69,7 @@ impl Requests {
             }
         };
         Reply {
+            tally: context.link.tally(&head.method),
             context: context.clone(),
             request: Some((head, body)),
             stage,
@@ -99,6 +101,8 @@ fn status_of(error: &BodyError) -> StatusCode {
 /// The future of one response.
 pub(crate) struct Reply {
     context: Arc<Context>,
+    /// Until the response has it.
+    tally: Option<Tally>,
     /// `None` once the application has it.
     request: Option<(http::request::Parts, RequestBody)>,
     stage: Stage,
@@ -227,8 +231,12 @@ impl Reply {
     }
 
     /// What all responses have in common.
-    fn finish(&self, response: &mut Response<ResponseBody>) {
-        response.body_mut().set_link(self.context.link.clone());
+    fn finish(&mut self, response: &mut Response<ResponseBody>) {
+        let mut tally = self.tally.take();
+        if let Some(tally) = &mut tally {
+            tally.set_status(response.status());
+        }
+        response.body_mut().set_link(self.context.link.clone(), tally);
         if self.context.link.is_last() {
             response
                 .headers_mut()
@@ -244,6 +252,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
+        self.context.link.record(self.tally.take());
         if let Stage::Called(slot) = &self.stage {
             slot.abandon();
         }

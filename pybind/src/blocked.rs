@@ -135,6 +135,11 @@ impl Blocked {
     }
 }
 
+/// How many there were. Called on any thread, attached or not: the lock is held for a few instructions.
+pub(crate) fn count(process: &Process) -> u64 {
+    process.with_blocked(|blocked| blocked.times)
+}
+
 /// A worker of this process sits in a blocking call, for so long. Called by its monitor, each millisecond.
 pub(crate) fn note(process: &Process, worker: usize, turn: u64, age: Duration) {
     if process.is_stopping() || shim::gil_enabled() {

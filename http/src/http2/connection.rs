@@ -76,7 +76,7 @@ where
             shared: shared.clone(),
             endpoint,
             // Of a connection with one request at a time; streams have their own.
-            link: Arc::new(Link::new()),
+            link: Arc::new(Link::new(shared.meter.clone())),
         })),
         streams: streams.clone(),
     };
@@ -154,7 +154,7 @@ impl Watch {
         if self.stamp != Some(stamp) {
             self.stamp = Some(stamp);
             self.deadline = (open == 0).then(|| self.shared.handle.now() + self.time());
-            self.sent = self.link.sent();
+            self.sent = self.link.writes();
         }
         loop {
             let Some(deadline) = self.deadline else {
@@ -175,7 +175,7 @@ impl Watch {
                 return Poll::Ready(Due::GoAway);
             };
             // The last response may be on its way still.
-            let sent = self.link.sent();
+            let sent = self.link.writes();
             if sent == self.sent || now >= last {
                 return Poll::Ready(Due::End);
             }

@@ -10,8 +10,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
+/// The time of day, as a `Date` field has it.
+pub(crate) fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
+}
+
 /// The answer to a refused head. To HEAD it has no content, or that would be read as a further response.
-pub(super) fn response(fault: Fault, of_head: bool) -> Vec<u8> {
+pub(crate) fn response(fault: Fault, of_head: bool) -> Vec<u8> {
     let status = fault.status();
     let text = format!("{status}: {} ({})\n", fault.text(), fault.clause());
     let mut response = format!(
@@ -21,7 +26,7 @@ pub(super) fn response(fault: Fault, of_head: bool) -> Vec<u8> {
          content-type: text/plain; charset=utf-8\r\n\
          content-length: {}\r\n\
          \r\n",
-        httpdate::fmt_http_date(SystemTime::now()),
+        date(),
         text.len(),
     );
     if !of_head {

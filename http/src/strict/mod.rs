@@ -12,6 +12,7 @@ mod table;
 mod target;
 mod watch;
 
+pub(crate) use answer::{date, response};
 pub use checker::{Checker, Framing, Phase, Step, Version};
 pub use fault::{Fault, Refused};
 pub use head::Head;

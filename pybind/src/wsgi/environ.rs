@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Version, header};
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple};
-use roving_http::Endpoint;
+use roving_http::{Endpoint, Origin};
 use std::cell::RefCell;
 
 /// What a server's environs have in common.
@@ -130,12 +130,13 @@ impl<'py> Filling<'py> {
     }
 }
 
-/// Makes the environ of a request whose body is `input`.
+/// Makes the environ of a request whose body is `input`. `origin`: what trusted proxies say of it.
 pub(crate) fn build<'py>(
     py: Python<'py>,
     common: &Common,
     request: &Parts,
     endpoint: &Endpoint,
+    origin: Option<&Origin>,
     input: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let names = Names::get();
@@ -172,7 +173,30 @@ pub(crate) fn build<'py>(
         // RFC 9112, 3.2.2: an absolute target counts for more than Host.
         environ.set_text(&names.http_host, authority.as_str().as_bytes())?;
     }
+    if let Some(origin) = origin {
+        set_origin(&environ, names, origin)?;
+    }
     Ok(environ.0)
+}
+
+/// Goes by what trusted proxies say.
+fn set_origin(environ: &Filling<'_>, names: &Names, origin: &Origin) -> PyResult<()> {
+    for (name, text) in [
+        (&names.remote_addr, origin.host.as_deref()),
+        (&names.remote_port, origin.port.as_deref()),
+        (&names.url_scheme, origin.scheme),
+        (&names.http_host, origin.authority.as_deref()),
+    ] {
+        if let Some(text) = text {
+            environ.set_text(name, text.as_bytes())?;
+        }
+    }
+    if let Some(prefix) = &origin.prefix {
+        // The proxy has taken it off the path; where the application is mounted comes behind it.
+        let mounted: String = environ.0.get_item(&names.script_name)?.extract()?;
+        environ.set_text(&names.script_name, format!("{prefix}{mounted}").as_bytes())?;
+    }
+    Ok(())
 }
 
 fn set_target(environ: &Filling<'_>, names: &Names, common: &Common, request: &Parts) -> PyResult<()> {

@@ -2,6 +2,7 @@
 
 use crate::held::Held;
 use crate::native;
+use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 use roving_http::Endpoint;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,17 @@ impl Malformed {
         }
         state.told = Some(Instant::now());
         Some(std::mem::take(&mut state.untold))
+    }
+
+    /// Tells of one, if it is time. On the stack of a fiber.
+    pub(crate) fn tell(&self, py: Python<'_>, host: &str, why: &str) -> PyResult<()> {
+        let Some(untold) = self.count() else { return Ok(()) };
+        let arguments = [
+            PyString::new(py, host).into_any(),
+            PyString::new(py, why).into_any(),
+            PyInt::new(py, untold).into_any(),
+        ];
+        native::invoke(self.tell.bind(py), arguments.each_ref()).map(drop)
     }
 
     /// Has a fiber tell of one, if it is time. In the poll of a connection.

@@ -1,6 +1,6 @@
 //! The fiber of a request.
 
-use super::access::Entry;
+use super::access::{Entry, Log};
 use super::environ::{self, Common};
 use super::input::Input;
 use super::malformed::Malformed;
@@ -17,7 +17,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use roving_http::strict::Refused;
-use roving_http::{Application, Endpoint, Exchange};
+use roving_http::{Application, Endpoint, Exchange, Origin, Proxies};
 use roving_runtime::Handle;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,8 +28,12 @@ pub(crate) struct Wsgi {
     pub(crate) common: Common,
     /// Is told of requests that failed: with the request's first line, and an exception or a text.
     pub(crate) report: Held,
-    /// Is told of all requests: see `access`.
-    pub(crate) access: Option<Held>,
+    /// Is told of all requests.
+    pub(crate) access: Option<Log>,
+    /// Who is believed about where requests come from.
+    pub(crate) proxies: Option<Proxies>,
+    /// Is told of fields of theirs that were ignored.
+    pub(crate) ignored: Option<Malformed>,
     /// Is told of requests that were refused before they were any.
     pub(crate) malformed: Option<Arc<Malformed>>,
     /// Whether fibers are cancelled whose clients have gone.
@@ -83,13 +87,20 @@ fn answer(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
         permit,
     } = exchange;
     let head_only = request.method == http::Method::HEAD;
-    let made = Bound::new(py, Writer::new(responder, head_only)).and_then(|writer| {
+    let origin = origin(py, wsgi, &request, &endpoint);
+    let origin = origin.as_ref();
+    let keeps = wsgi
+        .access
+        .as_ref()
+        .is_some_and(|log| log.format.wants_response());
+    let made = Bound::new(py, Writer::new(responder, head_only, keeps)).and_then(|writer| {
         let input = Bound::new(py, Input::new(body))?;
-        let environ = environ::build(py, &wsgi.common, &request, &endpoint, input.as_any())?;
+        let environ = environ::build(py, &wsgi.common, &request, &endpoint, origin, input.as_any())?;
         let start_response = start::callable(&writer)?;
         Ok((writer, input, environ, start_response))
     });
-    let entry = wsgi.access.is_some().then(|| Entry::new(&request, &endpoint));
+    let log = wsgi.access.as_ref();
+    let entry = log.map(|log| Entry::new(log, &request, &endpoint, origin));
     // It holds parts of what the connection read, which it reads into again once nobody does.
     drop((request, endpoint));
     let (writer, input, environ, start_response) = match made {
@@ -115,13 +126,31 @@ fn answer(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
         failed(py, wsgi, &writer, &environ, failure);
     }
     if let Some(entry) = entry
-        && let Err(error) = entry.log(py, wsgi, writer.get())
+        && let Err(error) = entry.log(py, wsgi, writer.get(), &environ)
     {
         unraisable(py, error);
     }
     writer.get().close();
     input.get().close();
     drop(permit);
+}
+
+/// What trusted proxies say of a request.
+fn origin(
+    py: Python<'_>,
+    wsgi: &Wsgi,
+    request: &http::request::Parts,
+    endpoint: &Endpoint,
+) -> Option<Origin> {
+    let (origin, bad) = wsgi.proxies.as_ref()?.resolve(&request.headers, endpoint)?;
+    for field in bad {
+        if let Some(ignored) = &wsgi.ignored
+            && let Err(error) = ignored.tell(py, &endpoint.remote_host, &field.to_string())
+        {
+            unraisable(py, error);
+        }
+    }
+    Some(origin)
 }
 
 /// Ends a response that failed, and reports why.

@@ -1,6 +1,9 @@
 //! A server, as Python sees it. `roving.serve` is its user.
 
+use super::access::{Log, Sink};
 use super::environ::Common;
+use super::format::Format;
+use super::log_file::LogFile;
 use super::malformed::Malformed;
 use super::request::{self, Spawner, Wsgi};
 use super::tls;
@@ -12,7 +15,7 @@ use http::HeaderValue;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
-use roving_http::{Config, Listener, Tls};
+use roving_http::{Config, Listener, Proxies, Tls};
 use roving_runtime::Cancelled;
 use roving_runtime::net::{TcpListener, UnixListener};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -33,9 +36,10 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 /// A server that runs. `roving.serve` makes it, and looks after it.
 #[pyclass(frozen, module = "roving", name = "_Server")]
 pub(crate) struct Server {
-    server: roving_http::Server,
+    pub(super) server: roving_http::Server,
     number: u32,
     tls: Option<Arc<Tls>>,
+    wsgi: Arc<Wsgi>,
 }
 
 /// Sets what an option says.
@@ -66,6 +70,7 @@ fn set(config: &mut Config, name: &str, value: &Bound<'_, PyAny>) -> PyResult<bo
                 .map_err(|_| PyValueError::new_err("the Server header must be printable ASCII"))?;
         }
         "date" => config.date = value.extract()?,
+        "meter" => config.meter = value.extract()?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -117,14 +122,26 @@ impl Server {
             ..Config::default()
         };
         let (mut root_path, mut cancel) = (String::new(), false);
-        let (mut access, mut malformed) = (None, None);
+        let (mut sink, mut malformed, mut ignored) = (None, None, None);
+        let mut format = "combined".to_owned();
+        let mut proxies = Proxies::default();
         let mut files = None;
         for (name, value) in options.iter() {
             let name: String = name.extract()?;
             match name.as_str() {
                 "root_path" => root_path = value.extract()?,
                 "tls" => files = Some(value.extract()?),
-                "access" => access = Some(Held::new(value.unbind())),
+                "access" => sink = Some(Sink::Python(Held::new(value.unbind()))),
+                "access_file" => {
+                    let path: String = value.extract()?;
+                    sink = Some(Sink::File(LogFile::open(Some(path).filter(|path| path != "-"))?));
+                }
+                "access_format" => format = value.extract()?,
+                "proxies" => {
+                    let (allowed, fields): (String, String) = value.extract()?;
+                    proxies = Proxies::new(&allowed, &fields).map_err(PyValueError::new_err)?;
+                }
+                "ignored" => ignored = Some(Malformed::new(Held::new(value.unbind()))),
                 "malformed" => malformed = Some(Arc::new(Malformed::new(Held::new(value.unbind())))),
                 "cancel_on_disconnect" => cancel = value.extract()?,
                 _ if set(&mut config, &name, &value)? => {}
@@ -135,6 +152,7 @@ impl Server {
             .map(|files| tls::load(py, files, config.http2))
             .transpose()?;
         let files = config.tls.clone();
+        let format = Format::parse(&format).map_err(PyValueError::new_err)?;
         request::prepare(py);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let wsgi = Wsgi {
@@ -146,15 +164,19 @@ impl Server {
                 errors: errors.clone().unbind(),
             },
             report: Held::new(report.clone().unbind()),
-            access,
+            access: sink.map(|sink| Log { format, sink }),
+            proxies: Some(proxies).filter(|proxies| !proxies.is_empty()),
+            ignored,
             malformed,
             cancel,
         };
-        let server = roving_http::Server::start(handle, listeners, config, Spawner(Arc::new(wsgi)));
+        let wsgi = Arc::new(wsgi);
+        let server = roving_http::Server::start(handle, listeners, config, Spawner(wsgi.clone()));
         Ok(Self {
             server,
             number,
             tls: files,
+            wsgi,
         })
     }
 
@@ -210,6 +232,22 @@ impl Server {
                 Err(Cancelled) => Step::Interrupted,
             },
         )
+    }
+
+    /// Go on with a new file of the access log's name.
+    fn reopen_log(&self) -> PyResult<()> {
+        if let Some(Sink::File(file)) = self.wsgi.access.as_ref().map(|log| &log.sink) {
+            file.reopen()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the access log's lines have all been written, and how many were lost.
+    fn log_status(&self) -> (bool, u64) {
+        match self.wsgi.access.as_ref().map(|log| &log.sink) {
+            Some(Sink::File(file)) => file.status(),
+            _ => (true, 0),
+        }
     }
 
     /// How it does: connections, in_flight, queued, refused, malformed, tls_failed, accept_failed.

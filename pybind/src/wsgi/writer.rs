@@ -4,7 +4,7 @@ use super::start::Prepared;
 use crate::held::Held;
 use crate::wait::{self, Step, Target, Why};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -32,6 +32,9 @@ struct State {
     head_only: bool,
     /// What has been sent: a status, or 0, and so many bytes of a body.
     sent: (u16, u64),
+    /// The fields of the head that was sent, where the log wants them.
+    keeps: bool,
+    kept: Option<HeaderMap>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +119,7 @@ impl Drop for Taken<'_> {
 }
 
 impl Writer {
-    pub(crate) fn new(responder: Responder, head_only: bool) -> Self {
+    pub(crate) fn new(responder: Responder, head_only: bool, keeps: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 responder: Some(responder),
@@ -124,6 +127,8 @@ impl Writer {
                 stage: Stage::Nothing,
                 head_only,
                 sent: (0, 0),
+                keeps,
+                kept: None,
             }),
         }
     }
@@ -166,10 +171,25 @@ impl Writer {
 
     /// The head, to be sent now.
     fn take_head(&self) -> Result<Prepared, Failure> {
-        match self.state().head.take() {
+        match self.head() {
             Some(head) => Ok(head),
             None => fault("it gave a body without having called start_response"),
         }
+    }
+
+    /// The head, if there is one.
+    fn head(&self) -> Option<Prepared> {
+        let mut state = self.state();
+        let head = state.head.take()?;
+        if state.keeps {
+            state.kept = Some(head.head.headers.clone());
+        }
+        Some(head)
+    }
+
+    /// A field of the head that was sent.
+    pub(crate) fn kept(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.state().kept.as_ref()?.get(name).cloned()
     }
 
     fn set_stage(&self, stage: Stage) {
@@ -296,7 +316,7 @@ impl Writer {
         match stage {
             Stage::Whole => Ok(()),
             Stage::Nothing => {
-                let head = match self.state().head.take() {
+                let head = match self.head() {
                     Some(head) => head,
                     None => return fault("it returned without having called start_response"),
                 };

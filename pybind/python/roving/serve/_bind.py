@@ -4,8 +4,9 @@ import contextlib
 import os
 import socket
 import stat
+from collections.abc import MutableMapping
 
-__all__ = ["Listening", "listen", "parse"]
+__all__ = ["Listening", "activated", "listen", "parse", "place"]
 
 
 class Listening:
@@ -57,6 +58,13 @@ def parse(text: str) -> tuple[str, str | tuple[str, int] | int]:
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{text!r} is no HOST:PORT: {port!r} is no port")
     return "tcp", (host, int(port))
+
+
+def place(host: str, port: str) -> str:
+    """Write an address down as `bind` has it; without a port it is a path."""
+    if not port:
+        return f"unix:{host}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(text: str, backlog: int) -> Listening:
@@ -127,3 +135,37 @@ def _inherited(number: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+# The first of the descriptors that systemd passes: sd_listen_fds(3).
+_FIRST = 3
+
+
+def activated(environment: MutableMapping[str, str]) -> list[tuple[str, Listening]]:
+    """Take over the sockets that systemd passed to this process, each with its name, which may be nothing.
+
+    What says so is taken out of the environment: it is not meant for children. Raises OSError when one of
+    them is no socket that listens, ValueError when their number makes no sense.
+    """
+    number, count, names = (
+        environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    )
+    if not count or number != str(os.getpid()):
+        return []
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS: {count!r} is not a number")
+    called = names.split(":") if names else []
+    found = []
+    for index in range(int(count)):
+        try:
+            listener = socket.socket(fileno=_FIRST + index)
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.detach()
+                raise OSError(0, "it does not listen")
+        except OSError as error:
+            raise OSError(
+                error.errno, f"LISTEN_FDS: descriptor {_FIRST + index}: {error.strerror or error}"
+            ) from None
+        listener.set_inheritable(False)
+        found.append((called[index] if index < len(called) else "", Listening(listener, None)))
+    return found

@@ -2,12 +2,15 @@
 
 import argparse
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from roving.serve._options import OPTIONS, Option
+from roving.serve import _config
+from roving.serve._kinds import FROM_TEXT, METAVARS
+from roving.serve._options import OPTIONS
+from roving.serve._table import GROUPS, PLACES, TABLE, Entry
 
-__all__ = ["parse", "parser"]
+__all__ = ["Parsed", "parse", "parser"]
 
 _DESCRIPTION = """\
 Serve a WSGI application (Flask, Django...) over HTTP, in one process, on all cores.
@@ -18,12 +21,17 @@ accepted, and requests that are there are finished; a second SIGINT leaves at on
 """
 
 _EXAMPLES = """\
+environment and files:
+  ROVING_SERVE_KEEP_ALIVE=2 stands for --keep-alive 2, and so on; so does keep-alive = 2 in a file, in its
+  table [serve]: that of --config, or roving.toml here, or pyproject.toml, where it is [tool.roving.serve].
+  The command line counts for more than the environment, which counts for more than a file.
+  WEB_CONCURRENCY, PORT and FORWARDED_ALLOW_IPS are defaults, as they are gunicorn's.
+  Sockets of systemd's (LISTEN_FDS) stand in the place of --bind; one called admin in that of --admin-bind.
+
 examples:
   roving serve shop.wsgi:application
   roving serve --factory shop:create_app --bind 0.0.0.0:80 --bind unix:/run/shop.sock
 """
-
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 # What others call it, where it is something else here.
 _ELSEWHERE = {
@@ -60,47 +68,53 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
-    return int(text)
+class _Repeated(argparse.Action):
+    """A list that grows with each use; the values of one use have commas between them."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: Any = None
+    ) -> None:
+        """Add the values."""
+        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or []), *values])
 
 
-def _workers(text: str) -> int:
-    if _count(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
+def _reader(kind: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return FROM_TEXT[kind](text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
 
 
-def _size(text: str) -> int:
-    unit = _UNITS.get(text[-1:].lower(), 1)
-    return _count(text[:-1] if unit != 1 else text) * unit
-
-
-def _seconds(text: str) -> float:
-    try:
-        time = float(text)
-    except ValueError:
-        time = -1.0
-    if not 0 <= time < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return time
-
-
-_KINDS: dict[str, Callable[[str], Any]] = {"count": _count, "size": _size, "seconds": _seconds, "text": str}
-_METAVARS = {"count": "N", "size": "BYTES", "seconds": "SECONDS", "text": "TEXT"}
-
-
-def _add(group: argparse._ArgumentGroup, option: Option) -> None:
-    flags = ["--" + name.replace("_", "-") for name in (option.name, *option.aliases)]
-    text = f"{option.help} ({option.default})"
-    if option.kind == "switch":
+def _add(group: argparse._ArgumentGroup, entry: Entry) -> None:
+    flag = "--" + entry.name.replace("_", "-")
+    text = f"{entry.help} ({entry.default})".replace("%", "%%")
+    if entry.kind in ("switch", "log"):
         group.add_argument(
-            *flags, dest=option.name, default=None, action=argparse.BooleanOptionalAction, help=text
+            flag, dest=entry.name, default=None, action=argparse.BooleanOptionalAction, help=text
         )
+        if entry.kind == "log":
+            group.add_argument(
+                *entry.flags, dest=entry.name, default=None, metavar=entry.metavar, help=f"as {flag}=FILE"
+            )
         return
+    short = [name for name in entry.flags if not name.startswith("--")]
+    more: dict[str, Any] = {"action": _Repeated} if entry.kind == "list" else {}
+    if entry.choices:
+        more["choices"] = entry.choices
+    else:
+        more["metavar"] = entry.metavar or METAVARS[entry.kind]
     group.add_argument(
-        *flags, dest=option.name, type=_KINDS[option.kind], metavar=_METAVARS[option.kind], help=text
+        *short,
+        flag,
+        *[name for name in entry.flags if name not in short],
+        dest=entry.name,
+        default=None,
+        type=_reader(entry.kind),
+        help=text,
+        **more,
     )
 
 
@@ -116,91 +130,87 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "application",
+        nargs="?",
         metavar="MODULE:APPLICATION",
         help="a module, and an attribute of it; without one, `application` or `app`",
     )
-    made.add_argument("--factory", action="store_true", help="call it, to get the application")
     made.add_argument(
-        "--app-dir", "--chdir", default="", metavar="DIR", help="look for the module there first (.)"
+        "-c", "--config", metavar="FILE", help="read options from there (roving.toml, pyproject.toml)"
     )
-    where = made.add_argument_group("where")
-    where.add_argument(
-        "-b",
-        "--bind",
-        action="append",
-        metavar="PLACE",
-        help="HOST:PORT, unix:PATH or fd://NUMBER; may be repeated (127.0.0.1:8000)",
+    made.add_argument(
+        "--print-config", action="store_true", help="show what is set, and where it is from, and exit"
     )
-    where.add_argument("--host", metavar="HOST", help="with --port, as --bind HOST:PORT")
-    where.add_argument("--port", type=_count, metavar="PORT", help="with --host, as --bind HOST:PORT")
-    where.add_argument("--uds", metavar="PATH", help="as --bind unix:PATH")
-    where.add_argument("--fd", type=_count, metavar="NUMBER", help="as --bind fd://NUMBER")
-    where.add_argument(
-        "--backlog", type=_workers, metavar="N", help="connections that wait to be accepted (2048)"
-    )
-    how = made.add_argument_group("how")
-    how.add_argument(
-        "-w",
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="threads that run fibers (the processors there are)",
-    )
-    how.add_argument(
-        "--preempt",
-        type=_seconds,
-        default=10.0,
-        metavar="MS",
-        help="let others run when a request has calculated for so many milliseconds; 0: never (10)",
-    )
-    how.add_argument(
-        "--require-free-threading",
-        action="store_true",
-        default=None,
-        help="refuse to run with a GIL, and imports that would switch it on",
-    )
-    how.add_argument(
-        "--graceful-timeout",
-        "--timeout-graceful-shutdown",
-        type=_seconds,
-        default=30.0,
-        metavar="SECONDS",
-        help="for what is in flight to be finished when the server stops (30)",
-    )
-    log = made.add_argument_group("log")
-    log.add_argument(
-        "--log-level",
-        default="info",
-        choices=["debug", "info", "warning", "error", "critical"],
-        help="what is logged, on stderr (info)",
-    )
-    log.add_argument(
-        "--access-log",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="log every request, by the logger roving.serve.access (off)",
-    )
-    requests = made.add_argument_group("requests")
-    for option in OPTIONS:
-        _add(requests, option)
+    for name, title in GROUPS.items():
+        group = made.add_argument_group(title)
+        for entry in TABLE:
+            if entry.group == name:
+                _add(group, entry)
     return made
 
 
-def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace, dict[str, Any]]:
-    """Parse arguments: the parser, the options of the process, and those of roving.serve."""
+class Parsed:
+    """The options, from wherever they came."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        """Begin with none."""
+        self.parser = parser
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+        self.unknown: list[str] = []
+        """Variables of the environment that look like ours, and mean nothing."""
+        self.prints = False
+
+    def add(self, values: dict[str, Any], source: Callable[[str], str]) -> None:
+        """Add those of a source that has less to say than those before."""
+        values = dict(values)
+        where = _config.place(values)
+        for name in PLACES:
+            values.pop(name, None)
+        if where is not None:
+            values["bind"] = where
+        for name, value in values.items():
+            if name not in self.values:
+                self.values[name] = value
+                self.sources[name] = source(name)
+
+    def get(self, name: str, default: Any) -> Any:
+        """Give an option of the process."""
+        return self.values.get(name, default)
+
+    @property
+    def requests(self) -> dict[str, Any]:
+        """Those that are roving.serve's."""
+        names = [option.name for option in OPTIONS] + ["backlog"]
+        found = {name: self.values[name] for name in names if name in self.values}
+        log = self.values.get("access_log", False)
+        # On stderr it goes past the logging, which is the application's to set up.
+        found["access_log"] = "-" if log is True else log
+        return found
+
+
+def parse(arguments: list[str], environment: Mapping[str, str]) -> Parsed:
+    """Read the options: of the command line, of the environment, of a file."""
     made = parser()
-    options = made.parse_args(arguments)
-    bind = list(options.bind or [])
-    if options.host is not None or options.port is not None:
-        host = "127.0.0.1" if options.host is None else options.host
-        host = f"[{host}]" if ":" in host else host
-        bind.append(f"{host}:{8000 if options.port is None else options.port}")
-    if options.uds is not None:
-        bind.append(f"unix:{options.uds}")
-    if options.fd is not None:
-        bind.append(f"fd://{options.fd}")
-    options.bind = bind or ["127.0.0.1:8000"]
-    given = {option.name: getattr(options, option.name) for option in OPTIONS}
-    given["backlog"] = options.backlog
-    given["access_log"] = options.access_log
-    return made, options, {name: value for name, value in given.items() if value is not None}
+    # Of an option that may have a value or none, argparse would take the application for the value.
+    arguments = [
+        "--access-logfile=" + text.removeprefix("--access-log=") if text.startswith("--access-log=") else text
+        for text in arguments
+    ]
+    namespace = vars(made.parse_args(arguments))
+    parsed = Parsed(made)
+    config = namespace.pop("config")
+    parsed.prints = namespace.pop("print_config")
+    given = {name: value for name, value in namespace.items() if value is not None}
+    parsed.add(given, lambda name: "the command line")
+    try:
+        found, parsed.unknown = _config.from_environment(environment)
+        parsed.add(found, lambda name: f"{_config.PREFIX}*")
+        path, found = _config.from_file(config or environment.get(_config.PREFIX + "CONFIG"))
+        parsed.add(found, lambda name: str(path))
+        for name, (source, value) in _config.defaults(environment).items():
+            parsed.add({name: value}, lambda _, source=source: source)  # type: ignore[misc]
+    except _config.ConfigError as error:
+        made.error(str(error))
+    if "application" not in parsed.values and not parsed.prints:
+        made.error("the following arguments are required: MODULE:APPLICATION")
+    return parsed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any
 
 from roving._roving import _Server
 from roving.serve import _log
-from roving.serve._bind import Listening, listen
+from roving.serve._admin import AdminListener
+from roving.serve._bind import Listening, listen, place
 from roving.serve._options import settings
 
 __all__ = ["ServerHandle", "start"]
@@ -16,9 +18,16 @@ __all__ = ["ServerHandle", "start"]
 class ServerHandle:
     """A server that runs: what roving.serve returns. A context manager, which closes it."""
 
-    def __init__(self, server: _Server, listening: list[Listening], scheme: str = "http") -> None:
+    def __init__(
+        self,
+        server: _Server,
+        listening: list[Listening],
+        admin: AdminListener | None,
+        scheme: str = "http",
+    ) -> None:
         """Made by roving.serve."""
         self._server = server
+        self._admin = admin
         self._listening = listening
         self._addresses = server.addresses()
         self._scheme = scheme
@@ -26,7 +35,12 @@ class ServerHandle:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, each as `bind` has it."""
-        return [_place(host, port) for host, port in self._addresses]
+        return [place(host, port) for host, port in self._addresses]
+
+    @property
+    def admin_addresses(self) -> list[str]:
+        """Where it answers /healthz, /readyz and /metrics, each as `admin_bind` has it."""
+        return [] if self._admin is None else self._admin.addresses
 
     @property
     def url(self) -> str:
@@ -34,7 +48,7 @@ class ServerHandle:
         for host, port in self._addresses:
             if port:
                 host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-                return f"{self._scheme}://{_place(host, port)}"
+                return f"{self._scheme}://{place(host, port)}"
         raise ValueError("the server listens on no TCP port")
 
     @property
@@ -73,11 +87,30 @@ class ServerHandle:
         Returns whether all was finished. Fibers of requests that are broken off are cancelled.
         """
         self.stop()
-        if self._server.wait(timeout):
-            return True
-        self._server.cut()
-        self._server.wait(1.0)
-        return False
+        finished = self._server.wait(timeout)
+        if not finished:
+            self._server.cut()
+            self._server.wait(1.0)
+        self._finish_log()
+        if self._admin is not None:
+            # Last: while the server drains it says so.
+            self._admin.close()
+        return finished
+
+    def reopen_log(self) -> None:
+        """Go on with a new file of the access log's name; for when the old one was moved away.
+
+        Raises OSError when it cannot be opened: the old one is gone on with then.
+        """
+        self._server.reopen_log()
+
+    def _finish_log(self) -> None:
+        """Give the thread that writes the access log a while for what is left."""
+        until = time.monotonic() + 1.0
+        while not self._server.log_status()[0] and time.monotonic() < until:
+            time.sleep(0.001)
+        if lost := self._server.log_status()[1]:
+            _log.logger.warning("%d lines of the access log were lost: nobody took them in time", lost)
 
     def __enter__(self) -> ServerHandle:
         """Return the handle."""
@@ -94,27 +127,43 @@ class ServerHandle:
         return f"<roving server on {', '.join(self.addresses)}>"
 
 
-def _place(host: str, port: str) -> str:
-    if not port:
-        return f"unix:{host}"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def start(application: Any, bind: list[str], options: dict[str, Any]) -> ServerHandle:
-    """Serve an application; see roving.serve."""
+def start(
+    application: Any, bind: list[str | Listening], options: dict[str, Any], admin: AdminListener | None = None
+) -> ServerHandle:
+    """Serve an application; see roving.serve. `admin`: a listener that is there already."""
     if not bind:
         raise ValueError("a server needs something to bind to")
-    backlog, native = settings(options)
+    options = dict(options)
+    admin_bind = options.pop("admin_bind", None)
+    if admin is None and admin_bind:
+        admin = AdminListener([admin_bind] if isinstance(admin_bind, str) else admin_bind)
+    try:
+        backlog, native = settings(options)
+        native["meter"] = admin is not None
+        server, listening = _start(application, bind, backlog, native)
+    except BaseException:
+        if admin is not None:
+            admin.close()
+        raise
+    if admin is not None:
+        admin.watch(server)
+    return ServerHandle(server, listening, admin, "https" if "tls" in native else "http")
+
+
+def _start(
+    application: Any, bind: list[str | Listening], backlog: int, native: dict[str, Any]
+) -> tuple[_Server, list[Listening]]:
     listening: list[Listening] = []
     try:
-        for place in bind:
-            listening.append(listen(place, backlog))
+        for where in bind:
+            listening.append(listen(where, backlog) if isinstance(where, str) else where)
         descriptors = [(each.socket.detach(), is_unix) for each in listening for is_unix in [each.is_unix]]
         native["malformed"] = _log.malformed
+        native["ignored"] = _log.ignored
         server = _Server(application, descriptors, _log.report, _log.ErrorStream, native)
     except BaseException:
         for each in listening:
             each.socket.close()
             each.unlink()
         raise
-    return ServerHandle(server, listening, "https" if "tls" in native else "http")
+    return server, listening

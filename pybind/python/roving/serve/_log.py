@@ -1,27 +1,16 @@
 """What a server logs: requests, what failed of them, and what applications write."""
 
 import logging
-import time
 
-__all__ = ["ErrorStream", "access", "logger", "malformed", "report"]
+__all__ = ["ErrorStream", "access", "ignored", "logger", "malformed", "report"]
 
 logger = logging.getLogger("roving.serve")
 _access = logging.getLogger("roving.serve.access")
 
 
-def access(host: str, line: str, status: int, size: int, seconds: float, referer: str, agent: str, /) -> None:
-    """Log a request in Apache's combined format, and how long it took; nothing in it can end a line."""
-    _access.info(
-        '%s - - [%s] "%s" %d %d "%s" "%s" %.6f',
-        host or "-",
-        time.strftime("%d/%b/%Y:%H:%M:%S %z"),
-        _escaped(line),
-        status,
-        size,
-        _escaped(referer or "-"),
-        _escaped(agent or "-"),
-        seconds,
-    )
+def access(line: str, /) -> None:
+    """Log a request."""
+    _access.info("%s", line)
 
 
 def _escaped(text: str) -> str:
@@ -35,6 +24,12 @@ def malformed(host: str, why: str, untold: int, /) -> None:
     """Log that a client was refused for what it sent, and how many others were since the last such line."""
     others = f" ({untold} others since the last one that was logged)" if untold else ""
     logger.info("a request from %s was refused: %s%s", host or "-", _escaped(why), others)
+
+
+def ignored(host: str, why: str, untold: int, /) -> None:
+    """Log that a trusted proxy sent what makes no sense, and how many others did since the last line."""
+    others = f" ({untold} others since the last one that was logged)" if untold else ""
+    logger.warning("of a request from the proxy %s %s%s", host or "unix:", _escaped(why), others)
 
 
 def report(request: str, why: BaseException | str) -> None:

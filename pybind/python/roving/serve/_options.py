@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from roving.serve._log import access
+from roving.serve import _log
 
 __all__ = ["OPTIONS", "Option", "settings"]
 
@@ -128,11 +128,40 @@ OPTIONS = [
         least=1,
     ),
     Option("root_path", "root_path", "text", "none", "where the application is mounted: its SCRIPT_NAME"),
+    Option(
+        "forwarded_allow_ips",
+        "",
+        "text",
+        "nobody",
+        "proxies that are believed: addresses and networks, unix, * for whoever connects",
+    ),
+    Option(
+        "proxy_headers",
+        "",
+        "switch",
+        "on",
+        "believe the proxies of --forwarded-allow-ips",
+    ),
+    Option(
+        "trusted_proxy_headers",
+        "",
+        "text",
+        "x-forwarded-for, x-forwarded-proto",
+        "what those proxies set: also x-forwarded-host and -prefix; or forwarded",
+    ),
+    Option(
+        "access_log_format",
+        "access_format",
+        "text",
+        "combined",
+        "combined, common, json, or atoms as gunicorn has them: %(h)s",
+    ),
     Option("server_header", "server", "text", "none", "the Server field of responses that have none"),
     Option("date_header", "date", "switch", "on", "give responses a Date field"),
 ]
 
 _BACKLOG = 2048
+_OTHERS = ("access_log", "admin_bind", "backlog", "bind")
 _BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
 
 
@@ -147,27 +176,34 @@ def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     files: dict[str, str] = {}
     for name, value in options.items():
         if name == "access_log":
-            if not isinstance(value, bool):
-                raise TypeError(f"access_log must be True or False, not {type(value).__name__}")
-            if value:
-                native["access"] = access
+            if not isinstance(value, (bool, str)):
+                raise TypeError(f"access_log must be True, False or a path, not {type(value).__name__}")
+            if value is True:
+                native["access"] = _log.access
+            elif value:
+                native["access_file"] = value
             continue
         if name == "backlog":
             backlog = _number(name, value, 1)
             continue
         option = _BY_NAME.get(name)
         if option is None:
-            close = difflib.get_close_matches(name, [*_BY_NAME, "access_log", "backlog", "bind"], n=1)
+            close = difflib.get_close_matches(name, [*_BY_NAME, *_OTHERS], n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise TypeError(f"roving.serve has no option {name}{hint}")
         if value is None:
             continue
         if option.native == "tls":
             files[option.name] = _text(option, value)
-        else:
-            native[option.native] = _checked(option, value)
+            continue
+        checked = _checked(option, value)
+        if option.native:
+            native[option.native] = checked
     if files:
         native["tls"] = _tls(files)
+    if options.get("forwarded_allow_ips") and options.get("proxy_headers", True):
+        fields = options.get("trusted_proxy_headers") or "x-forwarded-for,x-forwarded-proto"
+        native["proxies"] = (options["forwarded_allow_ips"], fields)
     return backlog, native
 
 

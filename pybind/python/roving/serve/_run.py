@@ -9,11 +9,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 import roving
-from roving.serve import _command
+from roving.serve import _command, _config
+from roving.serve._admin import AdminListener
+from roving.serve._bind import Listening, activated
 from roving.serve._handle import ServerHandle, start
 from roving.serve._load import CannotLoad, load
 from roving.serve._log import logger
@@ -23,39 +25,71 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Run the command with these arguments; return its exit status."""
-    parser, options, requests = _command.parse(arguments)
-    _log(options.log_level)
+    parsed = _command.parse(arguments, os.environ)
+    if parsed.prints:
+        print(_config.printed(parsed.values, parsed.sources), end="")
+        return 0
+    _log(parsed.get("log_level", "info"))
+    for name in parsed.unknown:
+        logger.warning("%s is set, and is no option of roving serve", name)
     try:
         roving.configure(
-            workers=options.workers,
-            preempt=options.preempt / 1000 or None,
-            require_free_threading=options.require_free_threading,
+            workers=parsed.get("workers", None),
+            preempt=parsed.get("preempt", 10.0) / 1000 or None,
+            require_free_threading=parsed.get("require_free_threading", None),
         )
         roving.patch.all()
     except (RuntimeError, ValueError) as error:
-        parser.error(str(error))
+        parsed.parser.error(str(error))
     _raise_descriptor_limit()
+    if "umask" in parsed.values:
+        os.umask(parsed.values["umask"])
     signals = _Signals()
+    target = parsed.values["application"]
+    admin = None
     try:
-        application = load(options.application, folder=options.app_dir, factory=options.factory)
+        bind, admin_bind = _places(parsed)
+        if admin_bind:
+            # First: it says that the process lives, and that it is not ready yet.
+            admin = AdminListener(admin_bind)
+    except (OSError, ValueError) as error:
+        return _fail(error)
+    try:
+        application = load(target, folder=parsed.get("app_dir", ""), factory=parsed.get("factory", False))
     except CannotLoad as error:
-        print(f"roving: {error}", file=sys.stderr)
-        return 1
+        return _fail(error)
     except Exception as error:
-        _report_import(options.application, error)
+        _report_import(target, error)
         return 1
     try:
-        server = start(application, options.bind, requests)
+        server = start(application, bind, parsed.requests, admin)
     except (OSError, ValueError, TypeError) as error:
-        print(f"roving: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
-        return 1
-    workers: Any = roving.stats()["workers"]
-    count = len(workers) if isinstance(workers, (list, tuple)) else workers
-    logger.info("serving %s on %s, with %s workers", options.application, ", ".join(server.addresses), count)
-    while signals.wait() == signal.SIGHUP:
-        _reload_tls(server)
-    _stop(server, options.graceful_timeout)
+        return _fail(error)
+    count = roving.stats()["workers"]
+    logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
+    if server.admin_addresses:
+        logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
+    signals.wait({signal.SIGHUP: lambda: _reload_tls(server), signal.SIGUSR1: lambda: _reopen_log(server)})
+    _stop(server, parsed.get("graceful_timeout", 30.0))
     return 0
+
+
+def _fail(error: Exception) -> int:
+    """Say what keeps it from serving."""
+    print(f"roving: {(isinstance(error, OSError) and error.strerror) or error}", file=sys.stderr)
+    return 1
+
+
+def _places(parsed: _command.Parsed) -> tuple[list[str | Listening], list[str | Listening]]:
+    """Say where to listen for requests, and for the admin listener: at systemd's sockets, if any."""
+    bind: list[str | Listening] = list(parsed.get("bind", ["127.0.0.1:8000"]))
+    admin_bind: list[str | Listening] = list(parsed.get("admin_bind", []))
+    given = activated(os.environ)
+    ours: list[str | Listening] = [listening for name, listening in given if name != "admin"]
+    admins: list[str | Listening] = [listening for name, listening in given if name == "admin"]
+    if ours and "bind" in parsed.values:
+        logger.warning("systemd gives sockets: %s is not listened on", ", ".join(parsed.values["bind"]))
+    return ours or bind, admins or admin_bind
 
 
 def _log(level: str) -> None:
@@ -86,7 +120,9 @@ def _report_import(target: str, error: Exception) -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: reads files again."""
+    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: the files of TLS anew.
+    SIGUSR1: the log anew.
+    """
 
     def __init__(self) -> None:
         """Install the handlers."""
@@ -98,21 +134,34 @@ class _Signals:
         signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._handle)
         signal.signal(signal.SIGINT, self._handle)
-        signal.signal(signal.SIGHUP, self._handle)
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, self._handle)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a child: it has the same pipe, and what ends it is to end it alone."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._stops and number == signal.SIGINT:
             os._exit(130)
-        self._stops = self._stops or number != signal.SIGHUP
+        self._stops = self._stops or number in (signal.SIGTERM, signal.SIGINT)
 
-    def wait(self) -> int:
-        """Wait for the next one: SIGHUP, or one that stops."""
-        while True:
+    def wait(self, others: dict[int, Callable[[], None]]) -> None:
+        """Wait for the first that stops; until then others have their functions called."""
+        while not self._stops:
             select.select([self._reads], [], [])
             # Of whatever the application handles there are numbers, too.
-            number = os.read(self._reads, 1)[0]
-            if number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                return number
+            numbers = os.read(self._reads, 4096)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                # Not noted here: the handler that is about to run would take it for a second one.
+                return
+            for number, function in others.items():
+                if number in numbers:
+                    function()
 
 
 def _reload_tls(server: ServerHandle) -> None:
@@ -123,6 +172,14 @@ def _reload_tls(server: ServerHandle) -> None:
             logger.info("SIGHUP: there is nothing to read again")
     except ValueError as error:
         logger.error("SIGHUP: the files of TLS from before stay in use: %s", error)
+
+
+def _reopen_log(server: ServerHandle) -> None:
+    try:
+        server.reopen_log()
+        logger.info("the access log has been opened anew")
+    except OSError as error:
+        logger.error("the access log cannot be opened anew: %s", error)
 
 
 def _stop(server: ServerHandle, grace: float) -> None:
