@@ -77,7 +77,8 @@ impl Link {
 
     /// Bytes have gone, or would have.
     pub(crate) fn sent(&self, bytes: usize) {
-        self.writes.store(self.writes().wrapping_add(1), Ordering::Relaxed);
+        self.writes
+            .store(self.writes().wrapping_add(1), Ordering::Relaxed);
         if let Some(meter) = &self.meter {
             meter.sent(bytes);
         }
