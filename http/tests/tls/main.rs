@@ -30,7 +30,7 @@ enum Seen {
 struct Application(Mutex<Sender<Seen>>);
 
 impl roving_http::Application for Application {
-    fn call(&self, mut exchange: Exchange) {
+    fn call(&self, _: &roving_runtime::Handle, mut exchange: Exchange) {
         let seen = self.0.lock().expect("nobody panics").clone();
         roving_runtime::spawn(move || {
             let mut body = Vec::new();
