@@ -309,7 +309,8 @@ static PyObject *patiently(struct rv_fiber *f, struct request *r, PyObject *conn
             break;
         }
         PyObject *error = PyErr_GetRaisedException();
-        PyTime_t left = is_busy(error) ? rv_patience_left(&patience) : 0;
+        /* A blob for which the schema could not be read says SQLITE_ERROR; having refused it a lock, we know better. */
+        PyTime_t left = r->which == BLOBOPEN || is_busy(error) ? rv_patience_left(&patience) : 0;
         if (left <= 0) {
             PyErr_SetRaisedException(error);
             break;
