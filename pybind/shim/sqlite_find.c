@@ -168,7 +168,12 @@ static int try_objects(void) {
     if (!ok || pipe2(ends, O_CLOEXEC) < 0) {
         return ok ? (PyErr_SetFromErrno(PyExc_OSError), -1) : 0;
     }
-    PyObject *connection = PyObject_CallFunction((PyObject *)rv_sqlite.connections, "sd", ":memory:", 1234.567);
+    /* By name: by position it is deprecated, and a warning may be an error. */
+    PyObject *args = Py_BuildValue("(s)", ":memory:");
+    PyObject *timeout = args == NULL ? NULL : Py_BuildValue("{s:d}", "timeout", 1234.567);
+    PyObject *connection = timeout == NULL ? NULL : PyObject_Call((PyObject *)rv_sqlite.connections, args, timeout);
+    Py_XDECREF(args);
+    Py_XDECREF(timeout);
     ok = connection == NULL ? -1 : try_connection(connection, ends);
     (void)close(ends[0]);
     (void)close(ends[1]);

@@ -1,4 +1,4 @@
-"""Waits for SQLite's locks in fibers: in child processes, as they may hang, and the patch is the process's."""
+"""Waits for SQLite's locks in fibers: in child processes, as the patch is the process's, and may hang."""
 
 import child
 import pytest
@@ -471,9 +471,8 @@ def test_many_rows() -> None:
     )
 
 
-# What can be seen of a connection that had to wait: made by a fiber, and by a thread that the patch does not touch.
+# What can be seen of a connection that had to wait: a fiber's, and a plain thread's.
 SEEN = """
-        import dataclasses, datetime
         def observe(before, wait_on):
             seen = []
             class Row(sqlite3.Row):
@@ -495,14 +494,15 @@ SEEN = """
             waiter = wait_on(lambda: cursor.execute(
                 "INSERT INTO t (n) VALUES (twice(?)) RETURNING id, n", parameters))
             if before.get("isolation_level") != "IMMEDIATE":
-                # While it waits its arguments are changed: it has had them. (But for an implicit BEGIN that waits.)
+                # It has had its arguments, but for an implicit BEGIN that waits.
                 parameters[0] = 1000
             holder.let_go()
             assert waiter() is cursor
             seen += [cursor.description, type(cursor.row_factory), c.in_transaction, c.isolation_level]
             row = cursor.fetchone()
-            seen += [type(row).__name__, tuple(row), cursor.fetchone(), cursor.rowcount, cursor.lastrowid, c.total_changes]
-            seen += [c.autocommit, cursor.execute("SELECT changes(), last_insert_rowid()").fetchone()["changes()"]]
+            seen += [type(row).__name__, tuple(row), cursor.fetchone(), cursor.rowcount, cursor.lastrowid]
+            seen += [c.total_changes, c.autocommit]
+            seen.append(cursor.execute("SELECT changes(), last_insert_rowid()").fetchone()["changes()"])
             c.execute("DELETE FROM t WHERE id > 1")
             c.commit()
             c.close()
@@ -534,8 +534,8 @@ def test_all_is_as_on_a_thread(mode: str) -> None:
             begun.wait()
             time.sleep(0.05)
             return lambda: thread.join() or result[0]
-        for before in ({{"isolation_level": ""}}, {{"isolation_level": None}}, {{"isolation_level": "IMMEDIATE"}},
-                       {{"autocommit": False}}, {{"autocommit": True}}):
+        levels = [{{"isolation_level": level}} for level in ("", None, "IMMEDIATE")]
+        for before in (*levels, {{"autocommit": False}}, {{"autocommit": True}}):
             before["check_same_thread"] = False
             one = roving.spawn(observe, before, parked).join()
             other = observe(before, blocked)
@@ -608,7 +608,7 @@ def test_a_connection_for_threads_and_fibers() -> None:
 
 
 def test_in_callbacks_it_waits_as_ever() -> None:
-    """A function of SQL that uses the database, its own connection and another one: nobody parks below SQLite."""
+    """A function of SQL that uses its own connection, and another: nobody parks below SQLite."""
     child.check(
         PATCH
         + """
@@ -705,4 +705,18 @@ def test_undo() -> None:
         print("ok")
         """,
         workers=1,
+    )
+
+
+def test_warnings_that_are_errors() -> None:
+    """What the patch tries out, when it is put in place, warns of nothing."""
+    child.check(
+        PATCH
+        + """
+        make()
+        run(lambda: connect().close())
+        assert roving.patch.report()["sqlite"]
+        print("ok")
+        """,
+        options=("-W", "error", "-X", "dev"),
     )

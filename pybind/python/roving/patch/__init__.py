@@ -53,7 +53,8 @@ def all(
     Raises RuntimeError if this interpreter's functions are not as roving knows them; then nothing of that
     part is changed.
     """
-    parts = {"time": time, "socket": socket, "dns": dns, "select": select, "os": os, "ssl": ssl, "sqlite": sqlite}
+    parts = {"time": time, "socket": socket, "dns": dns, "select": select, "os": os, "ssl": ssl}
+    parts["sqlite"] = sqlite
     for name, wanted in parts.items():
         if wanted:
             _patch(name, True)
