@@ -149,6 +149,7 @@ def test_in_callbacks_it_waits_as_ever() -> None:
         def outer():
             c, other = connect(), connect()
             def inside(n):
+                c.execute("UPDATE t SET n = n + ?", (n,))
                 other.execute("UPDATE t SET n = n + ?", (n,))
                 return c.execute("SELECT count(*) FROM t").fetchone()[0]
             c.create_function("inside", 1, inside)
@@ -160,7 +161,7 @@ def test_in_callbacks_it_waits_as_ever() -> None:
             timer.join()
             c.close(), other.close()
         run(outer)
-        assert ask("SELECT n FROM t") == 5
+        assert ask("SELECT n FROM t") == 10
         print("ok")
         """,
         workers=1,
