@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-const SHIM: [&str; 27] = [
+const SHIM: [&str; 29] = [
     "buffered.c",
     "call.c",
     "callbacks.c",
@@ -25,6 +25,8 @@ const SHIM: [&str; 27] = [
     "selects.c",
     "simplequeue.c",
     "sockets.c",
+    "sqlite.c",
+    "sqlite_find.c",
     "switch.c",
     "threads.c",
     "tls.c",

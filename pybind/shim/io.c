@@ -160,6 +160,9 @@ static int look(void) {
 }
 
 int rv_io_patch(int group, int put) {
+    if (group == RV_GROUP_SQLITE) {
+        return rv_sqlite_patch(put);
+    }
     if (look() < 0) {
         return -1;
     }
@@ -183,7 +186,11 @@ int rv_io_patch(int group, int put) {
 }
 
 int rv_io_entry(int index, int *group, const char **place, const char **name, int *is_on) {
-    if (index < 0 || index >= RV_IO_COUNT) {
+    if (index >= RV_IO_COUNT) {
+        *group = RV_GROUP_SQLITE;
+        return rv_sqlite_entry(index - RV_IO_COUNT, place, name, is_on);
+    }
+    if (index < 0) {
         return 0;
     }
     *group = (int)entries[index].group;

@@ -14,7 +14,7 @@
 #define RV_FASTKW (METH_FASTCALL | METH_KEYWORDS)
 
 /* ../src/io.rs has their names, in this order. */
-enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT, RV_GROUP_OS, RV_GROUP_SSL };
+enum rv_io_group { RV_GROUP_TIME, RV_GROUP_SOCKET, RV_GROUP_DNS, RV_GROUP_SELECT, RV_GROUP_OS, RV_GROUP_SSL, RV_GROUP_SQLITE };
 
 /* Name here, group, place, name there, flags there, function. */
 #define RV_IO(X)                                                                                   \
@@ -121,6 +121,9 @@ PyTime_t rv_patience_left(struct rv_patience *patience);
 int rv_wait_refused(int fd, int write, int64_t timeout, int *place);
 int rv_wait_fds(const struct pollfd *fds, size_t count, int64_t timeout);
 int rv_io_sleep(int64_t nanoseconds);
+/* ../src/seams.rs: waits until `wanting` gives 0 for `object`, as rv_wait_while. */
+int rv_wait_sqlite(const void *address, int (*wanting)(const void *), const void *object, int64_t timeout);
+void rv_wake_one(const void *address);
 PyObject *rv_io_pool(PyObject *function, PyObject *args, PyObject *kwargs);
 void rv_while_closing(int low, int high, void (*close)(void *), void *context);
 
@@ -138,6 +141,10 @@ void rv_ssl_switch(int on);
 int rv_wait_polls(struct pollfd *fds, size_t count, struct rv_patience *patience);
 /* calls.c: an address whose host is a name with the name looked up, in the pool: a new reference. */
 PyObject *rv_resolved(struct rv_socket *s, PyObject *address);
+
+/* sqlite.c: as the two below, for a table of its own. */
+int rv_sqlite_patch(int on);
+int rv_sqlite_entry(int index, const char **place, const char **name, int *on);
 
 /* io.c: puts the replacements of a group in place, or takes them out; -1 with an exception. */
 int rv_io_patch(int group, int on);

@@ -98,6 +98,8 @@ struct rv_fiber {
     int callbacks;
     /* How many marks say that threads it starts are to be threads of the system's. */
     int native_threads;
+    /* The call of a method of sqlite3's that it is in, or NULL: see sqlite.c. */
+    struct rv_sqlite_call *sqlite_call;
     struct rv_saved saved;
     /* Its own while it does not run, and its worker's while it does. */
     struct rv_tracing tracing;

@@ -23,6 +23,7 @@ struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, ui
     f->no_preempt = 0;
     f->callbacks = 0;
     f->native_threads = 0;
+    f->sqlite_call = NULL;
     f->room_end = (char *)room + (size & ~(size_t)15);
 #if RV_ANCHOR
     f->before = f->after = NULL;

@@ -178,7 +178,7 @@ unsafe extern "C" fn rv_while_closing(
 }
 
 /// The groups of replacements, in the order of `shim/io.h`.
-const GROUPS: [&str; 6] = ["time", "socket", "dns", "select", "os", "ssl"];
+const GROUPS: [&str; 7] = ["time", "socket", "dns", "select", "os", "ssl", "sqlite"];
 
 fn group(name: &str) -> PyResult<c_int> {
     let found = GROUPS.iter().position(|group| *group == name);

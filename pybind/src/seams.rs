@@ -227,11 +227,27 @@ unsafe extern "C" fn rv_wait_while(
     why: c_int,
     shielded: c_int,
 ) -> c_int {
+    let why = if why == 0 { Why::Thread } else { Why::Queue };
+    wait_while(address, Question { wanting, object }, timeout, why, shielded != 0)
+}
+
+/// # Safety
+/// As `rv_wait_while`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rv_wait_sqlite(
+    address: *const c_void,
+    wanting: extern "C" fn(*const c_void) -> c_int,
+    object: *const c_void,
+    timeout: i64,
+) -> c_int {
+    wait_while(address, Question { wanting, object }, timeout, Why::Sqlite, false)
+}
+
+/// Waits until there is no reason to: attached, as its callers promise.
+fn wait_while(address: *const c_void, question: Question, timeout: i64, why: Why, shielded: bool) -> c_int {
     // SAFETY: called attached.
     let py = unsafe { Python::assume_attached() };
-    let question = Question { wanting, object };
     let address = address.addr();
-    let why = if why == 0 { Why::Thread } else { Why::Queue };
     let mut place = LotPlace::Back;
     let mut step = |until: Option<Instant>| loop {
         match lot().wait(address, (place, 0), until, || question.ask()) {
@@ -243,7 +259,7 @@ unsafe extern "C" fn rv_wait_while(
             Err(roving_runtime::Cancelled) => return Step::Interrupted,
         }
     };
-    outcome(if shielded != 0 {
+    outcome(if shielded {
         wait::block_regardless(py, why, Target::Outside, step).map(|()| true)
     } else {
         wait::block(py, deadline_in(timeout), why, Target::Outside, &mut step)

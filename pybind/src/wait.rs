@@ -241,13 +241,15 @@ pub(crate) enum Why {
     /// As with a lock, a thread that is none of ours may end them.
     Thread,
     Queue,
+    /// SQLite's, of a database.
+    Sqlite,
     /// That all others have parked.
     Quiet,
 }
 
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
-        const TEXTS: [&str; 17] = [
+        const TEXTS: [&str; 18] = [
             "",
             "sleep",
             "join",
@@ -264,6 +266,7 @@ impl Why {
             "lock",
             "thread",
             "queue",
+            "sqlite",
             "wait_all_parked",
         ];
         TEXTS[usize::from(code)]
@@ -280,6 +283,7 @@ impl Why {
                 | Why::ForeignLock
                 | Why::Thread
                 | Why::Queue
+                | Why::Sqlite
                 | Why::Quiet
         )
     }

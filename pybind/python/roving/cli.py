@@ -34,7 +34,19 @@ examples:
   roving run --workers 4 -m package.module
 """
 
-_PARTS = ("time", "socket", "dns", "select", "os", "thread", "queue", "pipe", "subprocess", "signal")
+_PARTS = (
+    "time",
+    "socket",
+    "dns",
+    "select",
+    "os",
+    "thread",
+    "queue",
+    "pipe",
+    "subprocess",
+    "signal",
+    "sqlite",
+)
 _UNITS = {"k": 1 << 10, "m": 1 << 20}
 
 

@@ -36,6 +36,7 @@ def all(
     subprocess: bool = True,
     signal: bool = True,
     ssl: bool = True,
+    sqlite: bool = True,
 ) -> None:
     """Patch the standard library, but for what is switched off; what is patched already stays so.
 
@@ -46,12 +47,14 @@ def all(
     that are started from now on are fibers, or, with "native", threads of the system's, for which fibers
     wait parked. `queue`: SimpleQueue. `pipe`: files over pipes, terminals and sockets, as those of
     subprocess. `subprocess`: waits for processes, and system. `signal`: waits for signals, on threads of the
-    pool. `ssl`: TLS over sockets, and with it https. Parts may be added by later calls, at any time.
+    pool. `ssl`: TLS over sockets, and with it https. `sqlite`: waits of sqlite3 for the locks of a database.
+    Parts may be added by later calls, at any time.
 
     Raises RuntimeError if this interpreter's functions are not as roving knows them; then nothing of that
     part is changed.
     """
     parts = {"time": time, "socket": socket, "dns": dns, "select": select, "os": os, "ssl": ssl}
+    parts["sqlite"] = sqlite
     for name, wanted in parts.items():
         if wanted:
             _patch(name, True)
