@@ -24,7 +24,7 @@ settings.configure(
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": os.environ["SITE_DATABASE"],
-            "OPTIONS": {"timeout": 5, "transaction_mode": "IMMEDIATE"},
+            "OPTIONS": {"timeout": 60, "transaction_mode": "IMMEDIATE"},
         }
     },
     USE_I18N=True,
@@ -81,8 +81,10 @@ def add(request: HttpRequest, name: str) -> JsonResponse:
     try:
         with transaction.atomic():
             count, _ = Count.objects.get_or_create(name=name)
-            # Nothing here parks: docs/SERVE.md, on SQLite.
-            count.value += 1
+            before = count.value
+            # Others wait for this transaction meanwhile, parked.
+            time.sleep(0.001)
+            count.value = before + 1
             count.save()
             if request.GET.get("fail"):
                 raise LookupError
