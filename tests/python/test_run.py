@@ -1,5 +1,6 @@
 """The command `roving run`: as python runs a program, but for what blocks."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import child
 import pytest
+import roving
+from roving import cli
 
 ROVING = [sys.executable, "-m", "roving"]
 
@@ -214,6 +217,11 @@ def test_options_and_environment(tmp_path: Path) -> None:
     )
     expected = "2" if child.FREE_THREADED else "1"
     assert done.stdout == f"{expected} {{'os'}}\n", done.stderr
+
+
+def test_every_part_can_be_left_out() -> None:
+    """--no-patch has the names that roving.patch.all has."""
+    assert set(cli._PARTS) == set(inspect.signature(roving.patch.all).parameters)
 
 
 def test_preemption_is_on(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ _PARTS = (
     "pipe",
     "subprocess",
     "signal",
+    "ssl",
     "sqlite",
 )
 _UNITS = {"k": 1 << 10, "m": 1 << 20}
