@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rusqlite::Connection;
+
 pub(crate) use self::acknowledge::check as check_ack;
 use self::liveness::Liveness;
 pub use self::open::SqliteOptions;
@@ -159,7 +161,8 @@ impl Shared {
 /// Jobs in an SQLite file, which several processes share. See [`SqliteOptions`] for how to open one.
 pub struct SqliteStore {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Each ends with its connection.
+    threads: Mutex<Vec<JoinHandle<Connection>>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -187,7 +190,7 @@ impl SqliteStore {
     fn read<T: Send + 'static>(
         &self,
         done: Done<T>,
-        work: impl FnOnce(&rusqlite::Connection, &mut transaction::Lanes) -> rusqlite::Result<T> + Send + 'static,
+        work: impl FnOnce(&Connection, &mut transaction::Lanes) -> rusqlite::Result<T> + Send + 'static,
     ) {
         if std::process::id() == self.shared.process {
             self.shared.reads.submit(work, done);
@@ -392,12 +395,14 @@ impl Store for SqliteStore {
         self.shared.reads.close();
         self.shared.bell.close();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A `Done` that drops the last handle of the store does so on one of them.
-            if thread.thread().id() != std::thread::current().id() {
-                let _ = thread.join();
-            }
-        }
+        // A `Done` that drops the last handle of the store does so on one of them.
+        let others = threads
+            .into_iter()
+            .filter(|thread| thread.thread().id() != std::thread::current().id());
+        let connections: Vec<_> = others.map(JoinHandle::join).collect();
+        // One after another: the last one merges the log into the file, and of two that close at once each would take the
+        // other for one that goes on.
+        connections.into_iter().for_each(drop);
         let ours = self.shared.ours();
         self.shared.change_ours(Vec::clear);
         for worker in ours {

@@ -306,7 +306,7 @@ fn milliseconds(duration: Duration) -> i64 {
 }
 
 impl SqliteStore {
-    fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    fn start(&self, name: &str, work: impl FnOnce() -> Connection + Send + 'static) -> Result<(), Error> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(work);
         let thread = thread.map_err(|error| Error::Open(format!("no thread for the job store: {error}")))?;
         self.threads

@@ -76,11 +76,12 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The thread's work, until the store is closed.
-    pub(super) fn run(self) {
+    pub(super) fn run(self) -> Connection {
         let mut lanes = Lanes::default();
         while let Some(read) = self.reads.next() {
             read(&self, &mut lanes);
         }
+        self.connection
     }
 }
 

@@ -150,7 +150,7 @@ impl Watcher {
     }
 
     /// The thread's work, until the store is closed.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Connection {
         self.look_around();
         let mut looked = Instant::now();
         let mut touched = false;
@@ -166,7 +166,7 @@ impl Watcher {
             touched |= self.wait(until);
             let rung = self.shared.bell.with(|rung, _| std::mem::take(rung));
             if rung.closed {
-                return;
+                return self.connection;
             }
             if rung.look_again {
                 (touched, gap) = (true, AGAIN);

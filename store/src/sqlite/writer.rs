@@ -130,7 +130,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The thread's work, until the store is closed.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Connection {
         let mut cache = TxCache::default();
         while let Some(mut calls) = self.inbox.next() {
             match self.attempt(&mut calls, &mut cache) {
@@ -149,6 +149,7 @@ impl Writer {
                 }
             }
         }
+        self.connection
     }
 
     /// Makes calls in one transaction.
