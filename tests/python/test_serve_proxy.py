@@ -105,10 +105,10 @@ def test_the_malformed_is_ignored_and_told() -> None:
 def test_where_the_application_is_mounted_comes_behind_the_proxy_s() -> None:
     """SCRIPT_NAME has both."""
     with Serving(
-        application, forwarded_allow_ips="*", trusted_proxy_headers="x-forwarded-prefix", root_path="/root"
+        application, forwarded_allow_ips="*", trusted_proxy_headers="x-forwarded-prefix", root_path="/mounted"
     ) as server:
-        found = json.loads(server.get("/root/x", "X-Forwarded-Prefix: /shop/").body)
-        assert found[4:] == ["/shop/root", "/x"]
+        found = json.loads(server.get("/mounted/x", "X-Forwarded-Prefix: /shop/").body)
+        assert found[4:] == ["/shop/mounted", "/x"]
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
