@@ -278,6 +278,7 @@ impl Fiber {
         }
     }
 
+    #[inline]
     fn wait_until(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let deadline = timeout::deadline(timeout)?;
         let handle = self.handle();

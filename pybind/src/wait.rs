@@ -300,8 +300,9 @@ pub(crate) fn block(
     mut step: impl FnMut(Option<Instant>) -> Step + Send,
 ) -> PyResult<bool> {
     let place = place_for_others()?;
-    // Deadlocks are looked for where fibers are waited for.
-    let mut lookout = matches!(what, Why::Join | Why::Scope).then(Lookout::new);
+    // Deadlocks are looked for where threads wait for fibers.
+    let looks = place == Place::Thread && matches!(what, Why::Join | Why::Scope);
+    let mut lookout = looks.then(Lookout::new);
     loop {
         let limit = cancel::before_park(py)?;
         let until = cancel::earlier(deadline, limit);
@@ -435,6 +436,7 @@ fn park_thread(
 }
 
 /// Waits until a fiber is done; false when `deadline` came first.
+#[inline]
 pub(crate) fn join(py: Python<'_>, handle: &JoinHandle<()>, deadline: Option<Instant>) -> PyResult<bool> {
     if handle.is_done() {
         return Ok(true);
@@ -515,6 +517,7 @@ pub(crate) fn sleep(py: Python<'_>, duration: Duration) -> PyResult<()> {
 }
 
 /// Lets others run, and looks at the account.
+#[inline]
 pub(crate) fn pause(py: Python<'_>) -> PyResult<()> {
     match place()? {
         Place::Fiber => roving_runtime::yield_now(),

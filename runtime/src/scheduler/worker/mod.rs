@@ -156,16 +156,19 @@ impl<H: Hooks> Worker<H> {
         unsafe { self.home.with_owner(f) }
     }
 
-    #[inline]
+    #[inline(always)] // see `switch_to`
     fn turn(&mut self, next: Next) {
         self.worked = true;
         // While it runs it does not search, and producers must not think that it does.
         self.stop_searching();
         let counters = &self.remote().counters;
         counters.turn_began.store(self.clock.coarse(), Ordering::Relaxed);
-        match next {
-            Next::Resume(fiber) => self.resume(fiber),
+        let ready = match next {
+            Next::Resume(fiber) => self.ready_to_resume(fiber),
             Next::Start(work) => self.start(work),
+        };
+        if let Some((fiber, first)) = ready {
+            self.switch_to(fiber, first);
         }
         if std::mem::take(&mut self.starts_mail) {
             self.remote().mailed.fetch_sub(1, Ordering::Relaxed);

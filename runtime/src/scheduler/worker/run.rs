@@ -10,14 +10,16 @@ use crate::scheduler::work::{Runnable, Unpacked, Work};
 use std::ptr::NonNull;
 
 impl<H: Hooks> Worker<H> {
-    pub(super) fn start(&mut self, work: Work) {
+    /// Polls a future; gives a fiber a stack. What is to be switched to, and whether for the first time.
+    pub(super) fn start(&mut self, work: Work) -> Option<(FiberRef, bool)> {
         match work.unpack() {
             Unpacked::Fiber(fiber) => match fiber.state.transition_to_active() {
-                ToActive::Claimed => self.start_claimed(fiber),
+                ToActive::Claimed => return self.with_stack(fiber),
                 ToActive::Taken => self.count_finished(&fiber),
             },
             Unpacked::Future(runnable) => self.poll_future(runnable),
         }
+        None
     }
 
     fn poll_future(&mut self, runnable: Runnable) {
@@ -26,7 +28,7 @@ impl<H: Hooks> Worker<H> {
         self.remote().counters.finished.add(1);
     }
 
-    fn start_claimed(&mut self, fiber: FiberRef) {
+    fn with_stack(&mut self, fiber: FiberRef) -> Option<(FiberRef, bool)> {
         let class = fiber.stack.unwrap_or(self.hub().default_stack);
         let stack = match self.pool.take(class) {
             Ok(stack) => stack,
@@ -34,7 +36,7 @@ impl<H: Hooks> Worker<H> {
                 // SAFETY: the right to start it is ours.
                 unsafe { fiber::refuse_claimed(&fiber, Refusal::NoStack(error)) };
                 self.count_finished(&fiber);
-                return;
+                return None;
             }
         };
         let area = stack.embedder_area();
@@ -51,11 +53,11 @@ impl<H: Hooks> Worker<H> {
         // SAFETY: this is the home worker's loop.
         unsafe { fiber.with_context(|slot| *slot = Some(context)) };
         self.remote().counters.started.add(1);
-        self.switch_to(fiber, true);
+        Some((fiber, true))
     }
 
     #[inline]
-    pub(super) fn resume(&mut self, fiber: FiberRef) {
+    pub(super) fn ready_to_resume(&mut self, fiber: FiberRef) -> Option<(FiberRef, bool)> {
         if let Some((probed, since)) = self.probe
             && probed == fiber.id
         {
@@ -65,7 +67,7 @@ impl<H: Hooks> Worker<H> {
         }
         // SAFETY: this is the home worker's loop.
         if unsafe { fiber.with_context(|context| context.is_none()) } {
-            return self.start_claimed(fiber);
+            return self.with_stack(fiber);
         }
         // SAFETY: this is the home worker's thread.
         unsafe {
@@ -76,12 +78,13 @@ impl<H: Hooks> Worker<H> {
                 }
             });
         }
-        self.switch_to(fiber, false);
+        Some((fiber, false))
     }
 
-    /// Runs a fiber until it suspends or ends.
-    #[inline]
-    fn switch_to(&mut self, fiber: FiberRef, first: bool) {
+    /// Runs a fiber until it suspends or ends. Always inlined, as what calls it: the processor mispredicts each return to
+    /// a frame that was left by a switch, so there should be few.
+    #[inline(always)]
+    pub(super) fn switch_to(&mut self, fiber: FiberRef, first: bool) {
         let core = fiber.as_ptr();
         self.hooks.before_resume(FiberView::new(&fiber), first);
         current::set_fiber(Some(core));
