@@ -169,7 +169,9 @@ class Signature:
             found = inspect.signature(lambda *args, **kwargs: None).parameters.values()
         for parameter in found:
             match parameter.kind:
-                case parameter.POSITIONAL_ONLY | parameter.POSITIONAL_OR_KEYWORD:
+                case parameter.POSITIONAL_ONLY:
+                    self._positional.append(parameter.name)
+                case parameter.POSITIONAL_OR_KEYWORD:
                     self._positional.append(parameter.name)
                     self._named.add(parameter.name)
                 case parameter.KEYWORD_ONLY:
