@@ -100,6 +100,7 @@ fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
                 group: job.group,
                 status,
                 keep: job.keep,
+                waits_for: job.waits_for,
             },
         )?;
     }
