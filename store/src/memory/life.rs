@@ -94,7 +94,8 @@ impl State {
 
     pub(super) fn tick(&mut self, name: &str, at: i64, job: NewJob) -> Result<TickOutcome, Error> {
         job.check(self.options.max_payload)?;
-        if let Some(last) = self.ticks.get(name).filter(|last| **last >= at) {
+        let stands = |last: &i64| *last >= at && crate::job::may_have_been(*last, self.now);
+        if let Some(last) = self.ticks.get(name).filter(|last| stands(last)) {
             return Ok(TickOutcome::Past(*last));
         }
         self.ticks.insert(name.to_owned(), at);

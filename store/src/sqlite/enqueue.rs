@@ -139,7 +139,7 @@ pub(super) fn tick(
         return Ok(Err(error));
     }
     let last: Option<i64> = tx.first("SELECT at FROM ticks WHERE name = ?", [name], |row| row.get(0))?;
-    if let Some(last) = last.filter(|last| *last >= at) {
+    if let Some(last) = last.filter(|last| *last >= at && crate::job::may_have_been(*last, tx.now)) {
         return Ok(Ok(TickOutcome::Past(last)));
     }
     tx.execute(
