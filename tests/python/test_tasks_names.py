@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from roving.tasks._names import CALL_OPTIONS, TASK_OPTIONS, call_options, task_options
+from roving.tasks._names import CALL_OPTIONS, FOREVER, TASK_OPTIONS, call_options, task_options
 
 # What Celery's users write, and what it means here.
 TAKEN: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
@@ -23,7 +23,7 @@ TAKEN: list[tuple[dict[str, Any], dict[str, Any] | None]] = [
     ),
     (
         {"max_retries": None, "default_retry_delay": 60},
-        {"retries": None, "retry_for": (), "backoff": [60], "jitter": False},
+        {"retries": FOREVER, "retry_for": (), "backoff": [60], "jitter": False},
     ),
     (
         {"autoretry_for": (OSError,), "dont_autoretry_for": (PermissionError,)},

@@ -37,9 +37,10 @@ CALL_OPTIONS = frozenset(
 # What Celery does where a task asks for retries and leaves the rest open.
 CELERY_RETRIES = 3
 CELERY_DELAY = 180
+# As often as a store can count: one a second for 68 years.
+FOREVER = (1 << 31) - 1
 
 _SAME = {
-    "max_retries": "retries",
     "retry_backoff_max": "backoff_max",
     "retry_jitter": "jitter",
     "autoretry_for": "retry_for",
@@ -164,6 +165,7 @@ def _retry_backoff(value: Any) -> Any:
 _CONVERTED: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "default_retry_delay": ("backoff", lambda value: [value]),
     "retry_backoff": ("backoff", _retry_backoff),
+    "max_retries": ("retries", lambda value: FOREVER if value is None else value),
     "ignore_result": ("keep_result", lambda value: not value),
 }
 
