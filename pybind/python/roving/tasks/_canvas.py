@@ -208,7 +208,7 @@ class Group(_Several):
 class Chord(Chain):
     """A group, and a part that gets the list of its results; see `chord`."""
 
-    def __init__(self, header: Iterable[Canvas], body: Canvas) -> None:
+    def __init__(self, header: Iterable[Canvas] | Group, body: Canvas) -> None:
         """Take both."""
         super().__init__([header if isinstance(header, Group) else Group(header), body])
 
@@ -267,18 +267,19 @@ class JobGroup(Sequence["Job | JobGroup"]):
         self._jobs = list(jobs)
 
     def get(self, timeout: float | None = None) -> list[Any]:
-        """Wait until all are finished, and return their results; raises what Job.get does, of the first failure."""
+        """Wait until all are finished, and return their results; raises as Job.get does, for the first."""
         deadline = None if timeout is None else time.monotonic() + timeout
         return [job.get(_left(deadline)) for job in self._jobs]
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all are finished, for at most `timeout` seconds; return whether they are, however it went."""
+        """Wait until all are finished, for at most `timeout` seconds; return whether they are."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        return all([job.wait(_left(deadline)) for job in self._jobs])
+        return all(job.wait(_left(deadline)) for job in self._jobs)
 
     def cancel(self) -> bool:
         """Cancel all; return whether one was not finished yet."""
-        return any([job.cancel() for job in self._jobs])
+        cancelled = [job.cancel() for job in self._jobs]
+        return any(cancelled)
 
     def counts(self) -> dict[str, int]:
         """Say how many jobs there are of each status."""
@@ -350,7 +351,7 @@ class _Plan:
 
 
 def resolve(tasks: Tasks, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Put the results of other jobs into the arguments of one that waited for them: where it stands is the first one.
+    """Put the results of other jobs into the arguments of one that waited for them: into the first.
 
     Raises:
         DecodeError: A result cannot be read, or is not there: its job was purged by hand.

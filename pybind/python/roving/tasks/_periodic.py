@@ -121,9 +121,11 @@ class Beat:
         for periodic in self._periodics:
             try:
                 self._run(periodic, now)
+            except StoreError as error:
+                logger.error("periodic task %s: no job was enqueued: %s", periodic.name, error)
+                failed = True
             except Exception:
                 logger.exception("periodic task %s: no job was enqueued", periodic.name)
-                failed = True
         following = min((periodic.schedule.next_after(now) for periodic in self._periodics), default=None)
         # The time it took counts.
         rest = LONGEST if following is None else (following - _datetime(self._store.now())).total_seconds()
@@ -156,7 +158,7 @@ class Beat:
         if tick is None:
             return
         how, found = self._admin.tick(periodic.name, _milliseconds(tick), periodic.job())
-        self._last[periodic.name] = _datetime(found) if how == "past" else tick
+        self._last[periodic.name] = _datetime(int(found)) if how == "past" else tick
         if how == "duplicate":
             logger.warning(
                 "periodic task %s: the job before, %s, is not finished; left out", periodic.name, found
