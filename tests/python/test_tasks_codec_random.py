@@ -79,7 +79,7 @@ def test_round_trip(args: list[Any], kwargs: dict[str, Any], content: Any) -> No
 
 TAGS = st.one_of(
     st.sampled_from(["$tuple", "$set", "$frozenset", "$dict", "$record", "$enum", "$type", "$else", "plain"]),
-    st.sampled_from(["$bytes", "$datetime", "$date", "$time", "$timedelta", "$uuid", "$decimal"]),
+    st.sampled_from(["$bytes", "$datetime", "$date", "$time", "$timedelta", "$uuid", "$decimal", "$result"]),
 )
 TREES = st.recursive(
     st.one_of(

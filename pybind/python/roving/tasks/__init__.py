@@ -15,6 +15,7 @@
 from roving._roving import SoftTimeout, StaleAttempt, StoreError, UnknownJob, WrongStatus
 from roving.tasks._app import Tasks
 from roving.tasks._attempt import Attempt, current
+from roving.tasks._canvas import Call, Canvas, JobGroup, chain, chord, group
 from roving.tasks._codec import Codec, JSONCodec
 from roving.tasks._errors import DecodeError, EncodeError, ScheduleError
 from roving.tasks._failures import (
@@ -33,6 +34,8 @@ from roving.tasks._worker import Worker
 
 __all__ = [
     "Attempt",
+    "Call",
+    "Canvas",
     "Codec",
     "DecodeError",
     "DuplicateTask",
@@ -43,6 +46,7 @@ __all__ = [
     "JobError",
     "JobExpired",
     "JobFailed",
+    "JobGroup",
     "JobQuarantined",
     "JobState",
     "ScheduleError",
@@ -56,5 +60,8 @@ __all__ = [
     "UnknownTask",
     "Worker",
     "WrongStatus",
+    "chain",
+    "chord",
     "current",
+    "group",
 ]

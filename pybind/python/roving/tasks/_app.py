@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
 from roving._roving import _JobStore
-from roving.tasks import _attempt, _options
+from roving.tasks import _attempt, _options, _periodic
 from roving.tasks._codec import Codec, JSONCodec
 from roving.tasks._failures import DuplicateTask
 from roving.tasks._hooks import Hooks
@@ -62,6 +63,7 @@ class Tasks:
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise ValueError(f"queues: of {queue!r} at least one job runs at a time, not {count!r}")
         self._by_name: dict[str, Task[..., Any]] = {}
+        self._periodics: dict[str, _periodic.Periodic] = {}
         # Where jobs run eagerly the file is not even made.
         self._store = _JobStore("memory:" if eager else url, dict(store or {}))
         self._admin = self._store.admin()
@@ -115,6 +117,52 @@ class Tasks:
             where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
             raise DuplicateTask(f"there is a task {name!r} already{where}: give this one another name=")
         return task
+
+    def periodic(
+        self,
+        expression: str | None = None,
+        /,
+        *,
+        every: timedelta | float | None = None,
+        tz: str | tzinfo = "UTC",
+        name: str | None = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        overlap: bool = True,
+        **options: Any,
+    ) -> Callable[[Callable[..., Any]], Task[..., Any]]:
+        """Make a function a task that runs by a schedule, wherever a worker runs: one job a tick.
+
+        However many processes there are, each tick enqueues one job; what was missed while there was none
+        is made up for with one job. A task may have several schedules, with names of their own.
+
+        Args:
+            expression: Cron's five fields, or `@daily` and the like; see `Cron` for its rules where clocks
+            are set. every: Instead: how often, as a timedelta or in seconds, counted from 1970. tz: The
+            time zone of the expression, by its name. name: The schedule's, by which the store keeps its
+            ticks; the task's, if nothing is said. args, kwargs: What the task is called with. overlap:
+            Whether a job is enqueued while the one of the tick before has not finished. options: As for
+            `task`, where the function is not a task yet.
+
+        Raises ScheduleError, which says which field is wrong, and what `task` raises.
+
+        >>> @tasks.periodic("30 2 * * MON-FRI", tz="Europe/Berlin")
+        ... def tidy() -> None: ...
+        """
+        when = _periodic.schedule(expression, every, tz)
+
+        def declare(function: Callable[..., Any]) -> Task[..., Any]:
+            if isinstance(function, Task):
+                if options:
+                    raise TypeError(f"{function.name} is a task: {', '.join(options)} is for its declaration")
+                task = function
+            else:
+                task = self._declare(function, options)
+            known = self._periodics
+            _periodic.declare(known, task, when, name=name, args=args, kwargs=kwargs, overlap=overlap)
+            return task
+
+        return declare
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         """Give a task by its name. Raises KeyError."""

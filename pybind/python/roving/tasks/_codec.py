@@ -9,6 +9,7 @@ JSON, with objects of one key that begins with `$` for what JSON lacks:
 | `$datetime` | RFC 9557: ISO 8601, and the zone's name in brackets |
 | `$date` `$time` `$timedelta` | ISO 8601; days, seconds and microseconds |
 | `$uuid` `$decimal` | their text |
+| `$result` | the id of a job whose result this stands for (`_canvas.py`) |
 | `$record` | the fields of a dataclass or a named tuple; which, the task's annotation says |
 | `$enum` | an enumeration's value; which, the annotation says |
 | `$type` | the name of a type that was registered with the codec, and its value |

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from roving._roving import _call_interruptible
-from roving.tasks import _attempt, _backoff
+from roving._roving import StoreError, _call_interruptible
+from roving.tasks import _attempt, _backoff, _canvas
 from roving.tasks._attempt import Attempt
 from roving.tasks._errors import DecodeError, EncodeError
 from roving.tasks._failures import Retry, TaskTimeout, UnknownTask
@@ -51,6 +51,9 @@ def run(tasks: Tasks, record: dict[str, Any], reason: Callable[[], str | None]) 
         args, kwargs = _arguments(tasks, task, record)
     except (UnknownTask, DecodeError) as error:
         return _failed(error)
+    except StoreError:
+        # What it waited for cannot be read now.
+        return Ended(("hand_back",))
     except Exception as error:
         # A codec of somebody's.
         return _failed(error)
@@ -61,7 +64,8 @@ def run(tasks: Tasks, record: dict[str, Any], reason: Callable[[], str | None]) 
         value = _call_interruptible(task.function, args, kwargs)
     except BaseException as error:
         return _raised(tasks, task, attempt, error, reason())
-    if not task.options.keeps:
+    # What is of a group may be waited for.
+    if not task.options.keeps and record["group"] is None:
         return Ended(("succeeded", None), "succeeded", value)
     try:
         return Ended(("succeeded", tasks.codec.encode_result(value, task.signature)), "succeeded", value)
@@ -76,7 +80,8 @@ def _arguments(tasks: Tasks, task: Task[..., Any], record: dict[str, Any]) -> tu
         raise DecodeError(
             f"the job was written by the codec {record['codec']!r}, and this worker has {tasks.codec.name!r}"
         )
-    return tasks.codec.decode_call(record["payload"], task.signature)
+    args, kwargs = tasks.codec.decode_call(record["payload"], task.signature)
+    return args if record["waits_for"] is None else _canvas.resolve(tasks, args), kwargs
 
 
 def _unknown(tasks: Tasks, name: str) -> str:

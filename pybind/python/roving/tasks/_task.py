@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from roving.tasks import _options
+from roving.tasks._canvas import Call
 from roving.tasks._hints import Signature
 from roving.tasks._job import Job
 
@@ -104,6 +105,18 @@ class Task[**P, T]:
             for call in calls
         ]
         return self._tasks._enqueue(jobs, self) if jobs else []
+
+    def s(self, *args: Any, **kwargs: Any) -> Call:
+        """Give a call for a chain, a group or a chord; what goes before it gives its first argument.
+
+        >>> chain(add.s(1, 2), add.s(3)).delay().get()
+        6
+        """
+        return Call(self, args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Call:
+        """Give a call that takes nothing from what goes before it: its arguments are these."""
+        return Call(self, args, kwargs, immutable=True)
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
         """Enqueue a job once Django's current transaction commits; at once where there is none.

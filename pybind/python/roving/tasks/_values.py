@@ -78,6 +78,13 @@ def called(direction: _Direction, value: Any, what: str, hinted: Hinted) -> Any:
         raise error.of(what) from error.__cause__
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Stands in a job's arguments for the result of another, which it waits for."""
+
+    id: str
+
+
 @dataclass(frozen=True)
 class Registered:
     """A type that comes back by a name."""
@@ -476,6 +483,7 @@ _SCALARS: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {
     timedelta: ("$timedelta", _write_timedelta),
     UUID: ("$uuid", str),
     Decimal: ("$decimal", _write_decimal),
+    Result: ("$result", lambda value: value.id),
     bytes: ("$bytes", lambda value: binascii.b2a_base64(value, newline=False).decode()),
 }
 
@@ -486,6 +494,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "$timedelta": lambda parts: timedelta(*parts),
     "$uuid": UUID,
     "$decimal": Decimal,
+    "$result": lambda text: Result(str(UUID(text))),
     "$bytes": _read_bytes,
 }
 

@@ -14,6 +14,7 @@ from roving._roving import StaleAttempt, StoreError, UnknownWorker
 from roving.tasks._attempt import Attempt
 from roving.tasks._hooks import logger
 from roving.tasks._limits import Limits
+from roving.tasks._periodic import Beat
 from roving.tasks._run import Ended, describe, run
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Worker:
         self._running: dict[str, Running] = {}
         self._limits = Limits()
         self._finished = roving.Event()
+        self._stopping = roving.Event()
+        self._beat: roving.Fiber[None] | None = None
         self._stops = False
         self._drains = False
         self._wants_room = False
@@ -106,6 +109,11 @@ class Worker:
         self._id = store.register(self.name)
         self._drains = drain
         self._fiber = roving.options(name="tasks: worker", daemon=True).spawn(self._main)
+        if self.tasks._periodics and not drain:
+            beat = Beat(store, self.tasks._periodics.values())
+            self._beat = roving.options(name="tasks: periodic", daemon=True).spawn(
+                beat.run, self._stopping.wait
+            )
         # After the first spawn, and so called before the runtime is stopped, which would cancel the jobs.
         atexit.register(self.stop, 0)
         return self
@@ -123,6 +131,7 @@ class Worker:
         if self._fiber is None:
             return True
         self._stops = True
+        self._stopping.set()
         self._watch.wake()
         finished = self._finished.wait(self.grace if grace is None else grace)
         if not finished:
@@ -207,6 +216,7 @@ class Worker:
         return False
 
     def _end(self) -> None:
+        self._stopping.set()
         self._limits.close()
         try:
             self.tasks._store.retire(self._id)
