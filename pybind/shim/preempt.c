@@ -27,6 +27,8 @@ struct rv_token {
     int state;
     uintptr_t thread;
     uint64_t turn;
+    /* The number of the fiber that is to be interrupted; 0 for whichever runs in that turn, which is to give way. */
+    uint64_t fiber;
 };
 
 /* Clears a bit of a token's state. The token may be gone afterwards. */
@@ -63,11 +65,65 @@ int rv_may_give_way(void) {
     return w != NULL && w->running != NULL && !rv_orphaned && may_give_way(w, w->running);
 }
 
+/* Raises what the fiber is to be interrupted with, if anything, at the next check of the eval breaker: in its own Python code, a
+ * few bytecodes on. Called at such a check, where a fiber may be suspended.
+ *
+ * `async_exc` is the thread's, so it must be raised before any other fiber runs here. Between this check and the next one
+ * CPython may run finalizers: where that is to be seen it is put off, and whoever asks asks again. Should one of them
+ * wait all the same, `rv_interrupt_away` takes it back. Where the next check is in a finalizer it is raised there, and reported
+ * and lost, as CPython's own asynchronous exceptions are; a cancellation is delivered again after its grace. */
+static void interrupt(struct rv_worker *w, struct rv_fiber *f) {
+    PyThreadState *ts = w->tstate;
+#ifdef Py_GIL_DISABLED
+    if (((_PyThreadStateImpl *)ts)->brc.local_objects_to_merge.head != NULL) {
+        return;
+    }
+#endif
+    if (_Py_atomic_load_uintptr_relaxed(&ts->eval_breaker) & _PY_GC_SCHEDULED_BIT) {
+        return;
+    }
+    PyObject *exception = f->object == NULL ? NULL : rv_interrupted(f->object);
+    if (exception != NULL) {
+        w->interrupting = 1;
+        Py_XDECREF(_Py_atomic_exchange_ptr(&ts->async_exc, Py_NewRef(exception)));
+        _Py_set_eval_breaker_bit(ts, _PY_ASYNC_EXCEPTION_BIT);
+    }
+}
+
+void rv_interrupt_away(struct rv_worker *w) {
+    w->interrupting = 0;
+    PyThreadState *ts = w->tstate;
+    PyObject *exception = _Py_atomic_exchange_ptr(&ts->async_exc, NULL);
+    if (exception != NULL) {
+        _Py_unset_eval_breaker_bit(ts, _PY_ASYNC_EXCEPTION_BIT);
+        Py_DECREF(exception);
+    }
+}
+
+void rv_interrupt_end(void) {
+    struct rv_worker *w = rv_this_worker();
+    if (w != NULL && w->interrupting) {
+        rv_interrupt_away(w);
+    }
+}
+
+/* A token has arrived at this worker, for a fiber that is to be interrupted. */
+static void stop_short(struct rv_worker *w, uint64_t number) {
+    struct rv_fiber *f = w->running;
+    if (f != NULL && !rv_orphaned && f->ident == (RV_FIBER_IDENT | number) && may_give_way(w, f)) {
+        interrupt(w, f);
+    }
+}
+
 /* A token has arrived at this worker. */
 static void give_way(struct rv_worker *w, uint64_t turn) {
     struct rv_fiber *f = w->running;
     /* In the child of a fork in a fiber nobody would resume it. */
     if (f == NULL || rv_orphaned || !may_give_way(w, f)) {
+        return;
+    }
+    if (w->interrupting && _Py_atomic_load_ptr_relaxed(&w->tstate->async_exc) != NULL) {
+        /* It is about to be raised, in this fiber. */
         return;
     }
 #ifdef Py_GIL_DISABLED
@@ -81,16 +137,21 @@ static void give_way(struct rv_worker *w, uint64_t turn) {
     w->tstate->interp->ceval.pending.handling_thread = NULL;
 #endif
     rv_preempt(turn);
+    /* It may have been asked for while the fiber was away: with one worker it cannot be otherwise. */
+    interrupt(w, f);
 }
 
 /* A token has arrived, here or elsewhere. */
 static void arrived(struct rv_token *token) {
     struct rv_worker *w = rv_this_worker();
-    uint64_t turn = token->turn;
+    uint64_t turn = token->turn, fiber = token->fiber;
     int ours = w != NULL && w->token == token;
     /* First: the next request may come while the fiber waits. */
     let_go(token, RV_TOKEN_QUEUED);
-    if (ours) {
+    if (ours && fiber != 0) {
+        stop_short(w, fiber);
+    }
+    else if (ours) {
         give_way(w, turn);
     }
 }
@@ -138,7 +199,7 @@ struct rv_token *rv_token_new(void) {
 
 void rv_token_drop(struct rv_token *token) { let_go(token, RV_TOKEN_OWNED); }
 
-struct rv_token *rv_token_claim(struct rv_worker *w, uint64_t turn) {
+struct rv_token *rv_token_claim(struct rv_worker *w, uint64_t turn, uint64_t fiber) {
 #ifdef Py_GIL_DISABLED
     /* Detached it would get the token when its call returns, in some later turn. */
     if (_Py_atomic_load_int_relaxed(&w->tstate->state) != _Py_THREAD_ATTACHED) {
@@ -150,6 +211,7 @@ struct rv_token *rv_token_claim(struct rv_worker *w, uint64_t turn) {
         return NULL;
     }
     token->turn = turn;
+    token->fiber = fiber;
 #ifndef Py_GIL_DISABLED
     PyInterpreterState *interp = w->tstate->interp;
     if (_PyEval_AddPendingCall(interp, pending, token, 0) != _Py_ADD_PENDING_SUCCESS) {
@@ -185,11 +247,15 @@ void rv_token_send(struct rv_token *token) {
         let_go(token, RV_TOKEN_QUEUED);
         return;
     }
+    rv_token_send_attached(token);
+    PyEval_SaveThread();
+}
+
+void rv_token_send_attached(struct rv_token *token) {
     /* A new object of the worker's, with one reference. Nobody else looks at it: it has been claimed. */
     _Py_NewReference(&token->base);
     token->base.ob_tid = token->thread;
     Py_DECREF(&token->base);
-    PyEval_SaveThread();
 }
 
 void rv_monitor_stop(void) {
@@ -208,6 +274,8 @@ int rv_monitor_attach(void) { return -1; }
 void rv_monitor_detach(void) {}
 
 void rv_token_send(struct rv_token *token) { (void)token; }
+
+void rv_token_send_attached(struct rv_token *token) { (void)token; }
 
 void rv_monitor_stop(void) {}
 

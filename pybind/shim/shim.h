@@ -121,6 +121,8 @@ struct rv_worker {
     struct rv_fiber *running;
     /* What asks this worker's fiber to give way. */
     struct rv_token *token;
+    /* Whether `async_exc` may be the fiber's that runs: see preempt.c. */
+    int interrupting;
     /* What the thread state holds between fibers. */
     struct rv_saved base;
     struct rv_fiber *parked;
@@ -202,12 +204,21 @@ int rv_preempt_init(void);
 struct rv_token *rv_token_new(void);
 /* Its worker is gone: after its last thread state. */
 void rv_token_drop(struct rv_token *token);
-/* Claims the token of a worker that lives, to ask the fiber of this turn to give way; NULL if it is under way already, or
+/* Claims the token of a worker that lives, to ask the fiber of this turn to give way, or, if `fiber` is not 0, the fiber of that
+ * number to be interrupted; NULL if it is under way already, or
  * the worker could not hear it. From any thread, attached or not; takes no lock that is held across Python code. */
-struct rv_token *rv_token_claim(struct rv_worker *worker, uint64_t turn);
+struct rv_token *rv_token_claim(struct rv_worker *worker, uint64_t turn, uint64_t fiber);
 /* Sends a claimed token, whether its worker still lives or not. On the monitor's thread, detached, holding no lock: it
  * attaches. */
 void rv_token_send(struct rv_token *token);
+/* As rv_token_send, on any attached thread but that worker's own. */
+void rv_token_send_attached(struct rv_token *token);
+/* The function that may be interrupted has returned: what was not raised in it is not raised any more. Attached. */
+void rv_interrupt_end(void);
+/* A fiber leaves a worker: what was to be raised in it must not be raised in another. */
+void rv_interrupt_away(struct rv_worker *worker);
+/* ../src/preempt.rs: the class of what is to be raised now in the fiber of this object, which runs here; borrowed, or NULL. */
+PyObject *rv_interrupted(PyObject *fiber);
 /* Attaches the monitor's thread, detached until then and holding no lock; -1 when there is no memory, or a GIL. */
 int rv_monitor_attach(void);
 void rv_monitor_detach(void);

@@ -64,6 +64,9 @@ void rv_fiber_resumed(struct rv_fiber *f) {
 void rv_fiber_suspend(struct rv_fiber *f) {
     struct rv_worker *w = f->worker;
     PyThreadState *ts = w->tstate;
+    if (__builtin_expect(w->interrupting, 0)) {
+        rv_interrupt_away(w);
+    }
     if (ts->critical_section != 0 && !RV_FAULTY(RV_FAULT_CRITICAL_SECTIONS)) {
         _PyCriticalSection_SuspendAll(ts);
     }

@@ -23,7 +23,7 @@
 //! Law of an account: its own fiber's or thread's alone, and nobody else looks at it. The scopes on it are shared; all
 //! they let others change is atomic.
 
-use crate::errors::{self, Cancelled};
+use crate::errors::{self, Cancelled, SoftTimeout};
 use crate::fiber::Fiber;
 use crate::wait::Who;
 use crate::{clock, config, engine, shim};
@@ -144,7 +144,7 @@ enum Verdict {
 /// Whether the account has nothing to say.
 #[inline]
 pub(crate) fn is_quiet() -> bool {
-    here(|account, fiber| account.is_empty() && !fiber.is_some_and(Fiber::is_cancel_requested))
+    here(|account, fiber| account.is_empty() && !fiber.is_some_and(Fiber::is_asked_to_stop))
 }
 
 /// Raises what is to be raised before a park; else says when to look again, and so to end the park.
@@ -153,10 +153,54 @@ pub(crate) fn before_park(py: Python<'_>) -> PyResult<Option<Instant>> {
     if is_quiet() {
         return Ok(None);
     }
+    if takes_soft_timeout() {
+        return Err(errors::raise_again(SoftTimeout::new_err(SOFT).value(py)));
+    }
     match look(py) {
         Verdict::Park(limit) => Ok(limit),
         Verdict::Leave(number) => Err(deliver(py, number)),
     }
+}
+
+/// What SoftTimeout says at a wait.
+const SOFT: &str = "the soft limit of this task is over";
+
+/// Whether SoftTimeout is to be raised here: not in a shield, nor in whatever is to stop anyway.
+#[cold]
+fn takes_soft_timeout() -> bool {
+    here(|account, fiber| {
+        let shielded = account.with(|scopes| scopes.iter().any(|scope| scope.shield));
+        fiber.is_some_and(|fiber| {
+            let may = !shielded && fiber.is_interruptible() && !fiber.is_cancel_requested();
+            may && fiber.take_soft_timeout()
+        })
+    })
+}
+
+/// What a fiber that does not wait is to be interrupted with.
+pub(crate) enum Interruption {
+    Cancel,
+    SoftTimeout,
+}
+
+/// What the fiber that runs here, between two bytecodes, is to be interrupted with, and now will be.
+pub(crate) fn interruption(fiber: &Fiber) -> Option<Interruption> {
+    if !fiber.is_interruptible() || !fiber.is_asked_to_stop() {
+        return None;
+    }
+    if takes_soft_timeout() {
+        return Some(Interruption::SoftTimeout);
+    }
+    let account = fiber.account();
+    let shielded = account.with(|scopes| scopes.iter().any(|scope| scope.shield));
+    let now = clock::now();
+    // What has been delivered is being handled, or was swallowed: it has its grace, and is delivered again after it.
+    if shielded || !fiber.is_cancel_requested() || account.grace.get().is_some_and(|end| now < end) {
+        return None;
+    }
+    account.grace.set(now.checked_add(config::cancel_grace()));
+    account.delivered.set(true);
+    Some(Interruption::Cancel)
 }
 
 /// Whether this thread, or fiber, is in any scope.

@@ -284,12 +284,37 @@ impl Process {
         let workers = lock(&self.workers);
         let found = workers.iter().find(|worker| worker.index == index);
         // SAFETY: it stands in the list, whose lock we hold.
-        let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn) });
+        let token = found.and_then(|worker| unsafe { shim::claim_token(worker.record, turn, 0) });
         // Sending attaches, and may wait for a worker that waits for this lock.
         drop(workers);
         if let Some(token) = token {
             // SAFETY: claimed, and not sent yet. This is the monitor's thread, detached, and no lock is held.
             unsafe { shim::send_token(token) };
+        }
+    }
+}
+
+impl Process {
+    /// Has a fiber look at what it is to be interrupted with, if it runs at this moment, on another thread. Attached.
+    pub(crate) fn nudge(&self, fiber: u64) {
+        let Some(handle) = self.handle() else { return };
+        if self.is_stopping() {
+            return;
+        }
+        let mut all = handle.metrics().workers.into_iter();
+        let Some(index) = all.position(|worker| worker.running == Some(fiber)) else {
+            return;
+        };
+        let workers = lock(&self.workers);
+        let found = workers.iter().find(|worker| worker.index == index);
+        let token = found
+            .filter(|worker| worker.record != shim::this_worker())
+            // SAFETY: it stands in the list, whose lock we hold.
+            .and_then(|worker| unsafe { shim::claim_token(worker.record, 0, fiber) });
+        drop(workers);
+        if let Some(token) = token {
+            // SAFETY: claimed, not sent yet, and another thread's; attached, with no lock held.
+            unsafe { shim::send_token_attached(token) };
         }
     }
 }

@@ -16,6 +16,13 @@ create_exception!(
      at the next wait."
 );
 create_exception!(
+    roving.tasks,
+    SoftTimeout,
+    PyException,
+    "Raised in a task, wherever it is, when its soft_timeout is over: it may clean up, or give what it has.\n\n\
+     Not handled, it fails the attempt as any other exception does."
+);
+create_exception!(
     roving,
     FiberCancelled,
     PyException,

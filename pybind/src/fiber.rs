@@ -26,6 +26,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 const TAKEN: u8 = 1;
 /// `cancel` was called.
 const CANCELLED: u8 = 2;
+/// Its task's soft limit is over, and it has not heard.
+const SOFT_TIMEOUT: u8 = 4;
+/// It is in a function that may be interrupted between two bytecodes.
+const INTERRUPTIBLE: u8 = 8;
 /// In `why`: only another fiber, or thread, can end that wait.
 const ENDLESS: u8 = 0x80;
 
@@ -222,6 +226,39 @@ impl Fiber {
     /// Notes that it is asked to stop.
     pub(crate) fn request_cancel(&self) {
         self.set(CANCELLED);
+    }
+
+    /// Whether something is to be raised at its next wait.
+    #[inline]
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.has(CANCELLED | SOFT_TIMEOUT)
+    }
+
+    /// Whether it may be interrupted between two bytecodes.
+    pub(crate) fn is_interruptible(&self) -> bool {
+        self.has(INTERRUPTIBLE)
+    }
+
+    /// From here on it may be. By the fiber itself.
+    pub(crate) fn begin_interruptible(&self) {
+        self.set(INTERRUPTIBLE);
+    }
+
+    /// It may not be any more. By the fiber itself.
+    pub(crate) fn end_interruptible(&self) {
+        self.flags
+            .fetch_and(!(INTERRUPTIBLE | SOFT_TIMEOUT), Ordering::Relaxed);
+    }
+
+    /// Has SoftTimeout raised in it, once, in the function that may be interrupted.
+    pub(crate) fn request_soft_timeout(&self) {
+        self.set(SOFT_TIMEOUT);
+        self.handle().cancel();
+    }
+
+    /// Whether SoftTimeout is to be raised in it, as its account allows; by the fiber itself, which raises it.
+    pub(crate) fn take_soft_timeout(&self) -> bool {
+        self.flags.fetch_and(!SOFT_TIMEOUT, Ordering::Relaxed) & SOFT_TIMEOUT != 0
     }
 
     /// Notes that somebody has what it raised, so that it need not be reported.
@@ -428,7 +465,7 @@ impl Fiber {
 
     /// The fiber's number, unique in this process.
     #[getter]
-    fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.handle().id().get()
     }
 

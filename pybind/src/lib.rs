@@ -29,6 +29,7 @@ mod scope;
 mod seams;
 mod shim;
 mod sync;
+mod tasks;
 mod testing;
 mod timeout;
 mod wait;
@@ -81,6 +82,9 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(scope::timeout::timeout, module)?)?;
     module.add_function(wrap_pyfunction!(functions::checkpoint, module)?)?;
     module.add_class::<preempt::NoPreempt>()?;
+    module.add_function(wrap_pyfunction!(preempt::_call_interruptible, module)?)?;
+    module.add_function(wrap_pyfunction!(preempt::_interrupt, module)?)?;
+    module.add("SoftTimeout", py.get_type::<errors::SoftTimeout>())?;
     module.add_function(wrap_pyfunction!(functions::sleep, module)?)?;
     module.add_function(wrap_pyfunction!(functions::current, module)?)?;
     module.add_function(wrap_pyfunction!(functions::run, module)?)?;
@@ -88,6 +92,7 @@ fn _roving(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(errors::excepthook, module)?)?;
     module.add_function(wrap_pyfunction!(engine::stop, module)?)?;
     seams::add_to(module)?;
+    tasks::add_to(module)?;
     wsgi::add_to(module)?;
     module.add_function(wrap_pyfunction!(fork::after_in_parent, module)?)?;
     module.add_function(wrap_pyfunction!(io::_patch, module)?)?;

@@ -1,8 +1,13 @@
 //! Preemption: `roving.configure(preempt=)` and `roving.no_preempt`. `README.md` argues the protocol.
 
+use crate::cancel::{self, Interruption};
+use crate::errors::{Cancelled, SoftTimeout};
+use crate::fiber::Fiber;
 use crate::{engine, shim};
 use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -67,6 +72,51 @@ pub(crate) fn quantum() -> Option<Duration> {
 #[unsafe(no_mangle)]
 extern "C" fn rv_preempt(turn: u64) {
     roving_runtime::preempt(turn);
+}
+
+/// Called by the shim where the fiber of this object may be interrupted, on its own stack, attached: what is to be raised.
+#[unsafe(no_mangle)]
+extern "C" fn rv_interrupted(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: attached, as the shim promises.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: the running fiber's object is a `Fiber`, and lives until the fiber has ended.
+    let fiber = unsafe { Fiber::of(object) };
+    match cancel::interruption(fiber) {
+        None => std::ptr::null_mut(),
+        // Types that are never freed.
+        Some(Interruption::Cancel) => py.get_type::<Cancelled>().as_ptr(),
+        Some(Interruption::SoftTimeout) => py.get_type::<SoftTimeout>().as_ptr(),
+    }
+}
+
+/// Call function(*args, **kwargs) so that `_interrupt` reaches it where it does not wait, too. For a fiber.
+#[pyfunction]
+#[pyo3(signature = (function, args, kwargs, /))]
+pub(crate) fn _call_interruptible(
+    function: &Bound<'_, PyAny>,
+    args: &Bound<'_, PyTuple>,
+    kwargs: &Bound<'_, PyDict>,
+) -> PyResult<Py<PyAny>> {
+    let Some(fiber) = cancel::fiber() else {
+        return function.call(args, Some(kwargs)).map(Bound::unbind);
+    };
+    fiber.begin_interruptible();
+    let result = function.call(args, Some(kwargs)).map(Bound::unbind);
+    // Nothing of Python's runs between the two: what was to be raised in the function is raised in it, or not at all.
+    fiber.end_interruptible();
+    shim::interrupt_end();
+    result
+}
+
+/// Have a fiber that is in `_call_interruptible` stop: SoftTimeout is raised in it once, or, if it was cancelled, Cancelled,
+/// where it waits or between two bytecodes. Without either: look again whether it has heard.
+#[pyfunction]
+#[pyo3(signature = (fiber, soft, /))]
+pub(crate) fn _interrupt(fiber: &Bound<'_, Fiber>, soft: bool) {
+    if soft {
+        fiber.get().request_soft_timeout();
+    }
+    engine::process().nudge(fiber.get().id());
 }
 
 /// A block of code in which a fiber is not preempted: `with roving.no_preempt(): ...`.

@@ -41,8 +41,10 @@ mod raw {
         pub(super) fn rv_worker_rebase();
         pub(super) fn rv_this_worker() -> *mut RvWorker;
         pub(super) fn rv_worker_state(worker: *mut RvWorker) -> c_int;
-        pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64) -> *mut RvToken;
+        pub(super) fn rv_token_claim(worker: *mut RvWorker, turn: u64, fiber: u64) -> *mut RvToken;
         pub(super) fn rv_token_send(token: *mut RvToken);
+        pub(super) fn rv_token_send_attached(token: *mut RvToken);
+        pub(super) fn rv_interrupt_end();
         pub(super) fn rv_monitor_stop();
         pub(super) fn rv_monitor_attach() -> c_int;
         pub(super) fn rv_monitor_detach();
@@ -266,9 +268,9 @@ pub(crate) unsafe fn worker_state(worker: *mut RvWorker) -> WorkerState {
 ///
 /// # Safety
 /// The worker has not been stopped.
-pub(crate) unsafe fn claim_token(worker: *mut RvWorker, turn: u64) -> Option<*mut RvToken> {
+pub(crate) unsafe fn claim_token(worker: *mut RvWorker, turn: u64, fiber: u64) -> Option<*mut RvToken> {
     // SAFETY: live by the caller's promise.
-    let token = unsafe { raw::rv_token_claim(worker, turn) };
+    let token = unsafe { raw::rv_token_claim(worker, turn, fiber) };
     (!token.is_null()).then_some(token)
 }
 
@@ -279,6 +281,21 @@ pub(crate) unsafe fn claim_token(worker: *mut RvWorker, turn: u64) -> Option<*mu
 pub(crate) unsafe fn send_token(token: *mut RvToken) {
     // SAFETY: by the caller's promise.
     unsafe { raw::rv_token_send(token) };
+}
+
+/// Sends a claimed token from an attached thread.
+///
+/// # Safety
+/// Claimed and not sent yet; attached, and not on the thread of the token's worker.
+pub(crate) unsafe fn send_token_attached(token: *mut RvToken) {
+    // SAFETY: by the caller's promise.
+    unsafe { raw::rv_token_send_attached(token) };
+}
+
+/// The function that may be interrupted has returned: what was to be raised in it is forgotten. Attached.
+pub(crate) fn interrupt_end() {
+    // SAFETY: looks at this thread's own record.
+    unsafe { raw::rv_interrupt_end() };
 }
 
 /// The monitor ends.

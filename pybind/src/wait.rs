@@ -245,11 +245,13 @@ pub(crate) enum Why {
     Sqlite,
     /// That all others have parked.
     Quiet,
+    /// A job store's threads.
+    Store,
 }
 
 impl Why {
     pub(crate) fn of(code: u8) -> &'static str {
-        const TEXTS: [&str; 18] = [
+        const TEXTS: [&str; 19] = [
             "",
             "sleep",
             "join",
@@ -268,6 +270,7 @@ impl Why {
             "queue",
             "sqlite",
             "wait_all_parked",
+            "job store",
         ];
         TEXTS[usize::from(code)]
     }
@@ -285,6 +288,7 @@ impl Why {
                 | Why::Queue
                 | Why::Sqlite
                 | Why::Quiet
+                | Why::Store
         )
     }
 }

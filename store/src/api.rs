@@ -323,7 +323,7 @@ pub trait Store: Send + Sync {
     fn prune(&self, done: Done<Purged>);
 
     /// Enqueues the job of a periodic task's tick, unless there was this tick, or a later one: one job per tick however
-    /// many processes ask.
+    /// many processes ask. A later one that is more than a day ahead of the clock does not count.
     fn tick(&self, name: &str, at: i64, job: NewJob, done: Done<TickOutcome>);
     /// The last tick of every schedule.
     fn ticks(&self, done: Done<Vec<Tick>>);

@@ -314,6 +314,12 @@ impl NewJob {
 /// The year 9999: whatever is later was given in another unit.
 pub(crate) const MAX_TIME: i64 = 253_402_300_799_999;
 
+/// Whether a tick that is noted may have been: one that is more than a day ahead was made by a clock that was wrong, and would
+/// keep its schedule from running until then.
+pub(crate) fn may_have_been(tick: i64, now: i64) -> bool {
+    tick <= now.saturating_add(24 * 3600 * 1000)
+}
+
 /// What a name may be.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     if name.is_empty() || name.len() > 1000 || name.contains('\0') {

@@ -90,7 +90,7 @@ fn what_cannot_be_opened_says_why() {
         Error::NewerSchema {
             path: newer.canonicalize().unwrap(),
             found: 99,
-            known: 2
+            known: 3
         }
     );
 }

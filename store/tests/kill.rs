@@ -334,7 +334,7 @@ fn a_kill_in_a_migration_leaves_one_version_or_the_other() {
             file.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0))
                 .ok()
         });
-        *(if version == Some(2) { &mut new } else { &mut old }) += 1;
+        *(if version == Some(3) { &mut new } else { &mut old }) += 1;
         let store = open(&path);
         let worker = register(&store);
         let claimed: HashSet<JobId> = claim(&store, worker, 1000).iter().map(|job| job.job.id).collect();

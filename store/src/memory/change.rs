@@ -35,6 +35,13 @@ impl State {
         if !status.is_finished() || status == Status::Succeeded {
             return Err(Error::WrongStatus(status));
         }
+        let again = match entry.job.waits_for.and_then(|group| self.groups.get(&group)) {
+            Some((open, _, _)) if *open > 0 => Status::Waiting,
+            Some((_, failed, _)) if *failed > 0 => {
+                return Err(Error::Invalid(crate::sqlite::RETRY_GROUP.into()));
+            }
+            _ => Status::Queued,
+        };
         if let Some(unique) = &entry.job.unique {
             if let Some(holder) = self.keys.get(&unique.key) {
                 let (key, holder) = (&unique.key, self.jobs[holder].job.id);
@@ -49,12 +56,11 @@ impl State {
             entry.has_key = entry.job.unique.is_some();
             let job = &mut entry.job;
             (job.attempts, job.deaths, job.eta, job.expires, job.finished_at) = (0, 0, None, None, None);
-            if let Some((open, failed, _)) = job.group.and_then(|group| self.groups.get_mut(&group)) {
-                *open += 1;
-                *failed -= 1;
+            if let Some(group) = job.group {
+                self.revive(group);
             }
         }
-        self.index(seq, Status::Queued);
+        self.index(seq, again);
         Ok(())
     }
 
@@ -93,6 +99,15 @@ impl State {
             && let Some((_, _, there)) = self.groups.get_mut(&group)
         {
             *there -= 1;
+        }
+        if let Some(group) = entry.job.waits_for {
+            if let Some(seqs) = self.dependents.get_mut(&group) {
+                seqs.remove(&seq);
+                if seqs.is_empty() {
+                    self.dependents.remove(&group);
+                }
+            }
+            self.release(group);
         }
         for group in [entry.job.group, entry.job.waits_for].into_iter().flatten() {
             // The last one to go takes the group along.

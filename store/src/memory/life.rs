@@ -7,6 +7,9 @@ use crate::job::{Attempt, Claimed, Job, JobId, NewJob, Status, WorkerId};
 
 pub(super) const GROUP_FAILED: &str = "a job of the group that this one waits for did not succeed";
 
+/// `keep_until` of a finished job whose result somebody waits for: a time that does not come.
+const HELD: i64 = crate::job::MAX_TIME;
+
 impl State {
     pub(super) fn enqueue(&mut self, new: NewJob) -> Result<Enqueued, Error> {
         new.check(self.options.max_payload)?;
@@ -37,6 +40,9 @@ impl State {
             let (open, _, there) = self.groups.entry(group).or_default();
             *open += 1;
             *there += 1;
+        }
+        if let Some(group) = new.waits_for {
+            self.dependents.entry(group).or_default().insert(seq);
         }
         let job = Job {
             id,
@@ -88,7 +94,8 @@ impl State {
 
     pub(super) fn tick(&mut self, name: &str, at: i64, job: NewJob) -> Result<TickOutcome, Error> {
         job.check(self.options.max_payload)?;
-        if let Some(last) = self.ticks.get(name).filter(|last| **last >= at) {
+        let stands = |last: &i64| *last >= at && crate::job::may_have_been(*last, self.now);
+        if let Some(last) = self.ticks.get(name).filter(|last| stands(last)) {
             return Ok(TickOutcome::Past(*last));
         }
         self.ticks.insert(name.to_owned(), at);
@@ -320,14 +327,83 @@ impl State {
                 Status::Succeeded | Status::Cancelled | Status::Expired => Some(entry.job.keep),
                 _ => self.options.keep_failed.map(|keep| keep.as_millis() as i64),
             };
-            entry.keep_until = keep.map(|keep| self.now.saturating_add(keep));
-            self.kept.extend(entry.keep_until.map(|until| (until, seq)));
-            let group = entry.job.group;
-            if keep == Some(0) {
-                self.retire(seq);
-            }
+            let (group, waits_for) = (entry.job.group, entry.job.waits_for);
+            let lets_go = !holds(status);
             if let Some(group) = group {
                 finished.extend(self.leave_group(group, status));
+            }
+            let held = lets_go && group.is_some_and(|group| self.is_held(group));
+            if let Some(entry) = self.jobs.get_mut(&seq) {
+                let until = keep.map(|keep| self.now.saturating_add(keep));
+                entry.keep_until = if held { Some(HELD) } else { until };
+                self.kept.extend(entry.keep_until.map(|until| (until, seq)));
+            }
+            if keep == Some(0) && !held {
+                self.retire(seq);
+            }
+            if let Some(group) = waits_for.filter(|_| lets_go) {
+                self.release(group);
+            }
+        }
+    }
+
+    /// Whether somebody waits for the group who will want its results: now, or once it is retried.
+    fn is_held(&self, group: JobId) -> bool {
+        self.dependents.get(&group).is_some_and(|seqs| {
+            let mut there = seqs.iter().filter_map(|seq| self.jobs.get(seq));
+            there.any(|entry| holds(entry.job.status))
+        })
+    }
+
+    /// Lets the results of a group go, unless somebody else holds them.
+    pub(super) fn release(&mut self, group: JobId) {
+        if self.is_held(group) {
+            return;
+        }
+        let held: Vec<i64> = self.kept.range((HELD, i64::MIN)..).map(|(_, seq)| *seq).collect();
+        for seq in held {
+            let Some(entry) = self
+                .jobs
+                .get_mut(&seq)
+                .filter(|entry| entry.job.group == Some(group))
+            else {
+                continue;
+            };
+            let until = self.now.saturating_add(entry.job.keep);
+            entry.keep_until = Some(until);
+            self.kept.remove(&(HELD, seq));
+            self.kept.insert((until, seq));
+        }
+    }
+
+    /// Has those wait again that failed for this group's sake, as one of its jobs is tried again; and those that failed for
+    /// theirs.
+    pub(super) fn revive(&mut self, group: JobId) {
+        let mut groups = vec![group];
+        while let Some(group) = groups.pop() {
+            if let Some((open, failed, _)) = self.groups.get_mut(&group) {
+                *open += 1;
+                *failed -= 1;
+            }
+            for seq in self.dependents.get(&group).cloned().unwrap_or_default() {
+                let Some(entry) = self.jobs.get_mut(&seq) else {
+                    continue;
+                };
+                let job = &mut entry.job;
+                if job.status != Status::Failed || job.error.as_deref() != Some(GROUP_FAILED) {
+                    continue;
+                }
+                if let Some(unique) = &job.unique {
+                    // One whose unique key has another job by now stays as it is.
+                    if self.keys.contains_key(&unique.key) {
+                        continue;
+                    }
+                    self.keys.insert(unique.key.clone(), seq);
+                    entry.has_key = true;
+                }
+                (job.error, job.finished_at) = (None, None);
+                groups.extend(job.group);
+                self.move_to(seq, Status::Waiting);
             }
         }
     }
@@ -360,4 +436,9 @@ impl State {
         }
         over
     }
+}
+
+/// Whether a job of this status has use, now or once it is retried, for the results of the group that it waits for.
+fn holds(status: Status) -> bool {
+    !matches!(status, Status::Succeeded | Status::Cancelled | Status::Expired)
 }

@@ -53,6 +53,8 @@ pub(super) struct State {
     pub(super) kept: BTreeSet<(i64, i64)>,
     pub(super) keys: HashMap<String, i64>,
     pub(super) waiting: HashMap<JobId, BTreeSet<i64>>,
+    /// By group: those that wait for it, or did, as long as they are there.
+    pub(super) dependents: HashMap<JobId, BTreeSet<i64>>,
     /// By group: how many are not finished, how many did not succeed, how many are there.
     pub(super) groups: HashMap<JobId, (i64, i64, i64)>,
     pub(super) workers: BTreeMap<WorkerId, (WorkerInfo, BTreeSet<i64>)>,
@@ -85,6 +87,7 @@ impl State {
             kept: BTreeSet::new(),
             keys: HashMap::new(),
             waiting: HashMap::new(),
+            dependents: HashMap::new(),
             groups: HashMap::new(),
             workers: BTreeMap::new(),
             queues: BTreeMap::new(),

@@ -53,7 +53,7 @@ fn succeed(tx: &mut Tx<'_>, attempt: &Attempt, result: Option<&[u8]>) -> rusqlit
         "UPDATE jobs SET status = 3, result = ?5, finished_at = ?6, keep_until = ?6 + keep, worker = NULL,
             unique_slot = NULL, error = NULL, traceback = NULL, cancel = 0
             WHERE seq = ?1 AND id = ?2 AND claims = ?3 AND worker = ?4 AND status = 2
-            RETURNING id, lane, group_id, keep",
+            RETURNING id, lane, group_id, keep, waits_for",
         rusqlite::params![
             attempt.seq,
             attempt.job.as_bytes(),
@@ -92,7 +92,7 @@ struct Running {
 
 fn end(tx: &mut Tx<'_>, attempt: &Attempt, outcome: &Outcome) -> rusqlite::Result<Option<Status>> {
     let found = tx.first(
-        "SELECT id, lane, group_id, keep, attempts, max_attempts, cancel FROM jobs
+        "SELECT id, lane, group_id, keep, waits_for, attempts, max_attempts, cancel FROM jobs
             WHERE seq = ?1 AND id = ?2 AND claims = ?3 AND worker = ?4 AND status = 2",
         (
             attempt.seq,
@@ -104,9 +104,9 @@ fn end(tx: &mut Tx<'_>, attempt: &Attempt, outcome: &Outcome) -> rusqlite::Resul
             let settled = Settled::read(row, attempt.seq, Status::Running)?;
             Ok(Running {
                 settled,
-                attempts: row.get(4)?,
-                max_attempts: row.get(5)?,
-                cancel: row.get(6)?,
+                attempts: row.get(5)?,
+                max_attempts: row.get(6)?,
+                cancel: row.get(7)?,
             })
         },
     )?;

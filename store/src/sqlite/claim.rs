@@ -221,7 +221,7 @@ fn begin(tx: &mut Tx<'_>, seq: i64, worker: WorkerId) -> rusqlite::Result<Option
 fn expire(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
     let expired = tx.first(
         "UPDATE jobs SET status = 6, finished_at = ?2, keep_until = ?2 + keep, unique_slot = NULL, error = 'expired'
-            WHERE seq = ?1 RETURNING id, lane, group_id, keep",
+            WHERE seq = ?1 RETURNING id, lane, group_id, keep, waits_for",
         (seq, tx.now),
         |row| Settled::read(row, seq, Status::Expired),
     )?;

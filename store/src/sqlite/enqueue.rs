@@ -100,6 +100,7 @@ fn enqueue_one(tx: &mut Tx<'_>, job: &NewJob) -> rusqlite::Result<Enqueued> {
                 group: job.group,
                 status,
                 keep: job.keep,
+                waits_for: job.waits_for,
             },
         )?;
     }
@@ -138,7 +139,7 @@ pub(super) fn tick(
         return Ok(Err(error));
     }
     let last: Option<i64> = tx.first("SELECT at FROM ticks WHERE name = ?", [name], |row| row.get(0))?;
-    if let Some(last) = last.filter(|last| *last >= at) {
+    if let Some(last) = last.filter(|last| *last >= at && crate::job::may_have_been(*last, tx.now)) {
         return Ok(Ok(TickOutcome::Past(last)));
     }
     tx.execute(

@@ -1,12 +1,15 @@
 //! What people do to jobs, and what time does: cancel, retry, purge, prune; keys and limits.
 
-use super::finish::{Settled, delete, retire, settled};
+use super::finish::{Settled, delete, retire, revive, settled};
 use super::read::{Condition, condition};
 use super::row;
 use super::transaction::Tx;
 use crate::api::{Cancelled, Filter, Once, QueueSettings, Rate};
 use crate::error::Error;
 use crate::job::{JobId, Status, WorkerId};
+
+pub(crate) const RETRY_GROUP: &str =
+    "jobs of the group that it waits for did not succeed: retry those, and it goes on by itself";
 
 /// So many jobs are deleted in one call at most.
 const SLICE: i64 = 500;
@@ -38,7 +41,7 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<Canc
     }
     let cancelled = tx.first(
         "UPDATE jobs SET status = 5, finished_at = ?2, keep_until = ?2 + keep, unique_slot = NULL WHERE seq = ?1
-            RETURNING id, lane, group_id, keep",
+            RETURNING id, lane, group_id, keep, waits_for",
         (seq, tx.now),
         |row| Settled::read(row, seq, Status::Cancelled),
     )?;
@@ -50,7 +53,8 @@ pub(super) fn cancel(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<Canc
 
 pub(super) fn retry(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<(), Error>> {
     let found = tx.first(
-        "SELECT seq, status, group_id, unique_key FROM jobs WHERE id = ?",
+        "SELECT jobs.seq, status, group_id, unique_key, job_groups.open, job_groups.failed FROM jobs
+            LEFT JOIN job_groups ON job_groups.id = jobs.waits_for WHERE jobs.id = ?",
         [id.as_bytes()],
         |row| {
             let group: Option<[u8; 16]> = row.get(2)?;
@@ -59,10 +63,11 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<(), E
                 row::status(row, 1)?,
                 group,
                 row.get::<_, Option<String>>(3)?,
+                (row.get::<_, Option<i64>>(4)?, row.get::<_, Option<i64>>(5)?),
             ))
         },
     )?;
-    let Some((seq, status, group, key)) = found else {
+    let Some((seq, status, group, key, waits_for)) = found else {
         return Ok(Err(Error::UnknownJob));
     };
     if !status.is_finished() || status == Status::Succeeded {
@@ -79,16 +84,18 @@ pub(super) fn retry(tx: &mut Tx<'_>, id: JobId) -> rusqlite::Result<Result<(), E
             ))));
         }
     }
+    let again = match waits_for {
+        (Some(open), _) if open > 0 => Status::Waiting,
+        (_, Some(failed)) if failed > 0 => return Ok(Err(Error::Invalid(RETRY_GROUP.into()))),
+        _ => Status::Queued,
+    };
     tx.execute(
-        "UPDATE jobs SET status = 0, attempts = 0, deaths = 0, eta = NULL, expires = NULL, finished_at = NULL,
-            keep_until = NULL, unique_slot = unique_key WHERE seq = ?",
-        [seq],
+        "UPDATE jobs SET status = ?2, attempts = 0, deaths = 0, eta = NULL, expires = NULL, finished_at = NULL,
+            keep_until = NULL, unique_slot = unique_key WHERE seq = ?1",
+        (seq, again.number()),
     )?;
     if let Some(group) = group {
-        tx.execute(
-            "UPDATE job_groups SET open = open + 1, failed = failed - 1 WHERE id = ?",
-            [group],
-        )?;
+        revive(tx, JobId::from_bytes(group))?;
     }
     tx.effects.ready = true;
     Ok(Ok(()))
@@ -106,14 +113,14 @@ pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, after: i64) -> rusqlite::R
     let Condition { sql, mut values } = condition(filter, &mut tx.cache.lanes, tx.connection)?;
     values.push(after.into());
     let sql = format!(
-        "SELECT id, lane, group_id, keep, seq, status FROM jobs WHERE {sql} AND status <> 2 AND seq > ? ORDER BY seq LIMIT {SLICE}"
+        "SELECT id, lane, group_id, keep, waits_for, seq, status FROM jobs WHERE {sql} AND status <> 2 AND seq > ? ORDER BY seq LIMIT {SLICE}"
     );
     let found = {
         let mut statement = tx.prepare(&sql)?;
         let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
             Ok((
-                Settled::read(row, row.get(4)?, Status::Cancelled)?,
-                row::status(row, 5)?,
+                Settled::read(row, row.get(5)?, Status::Cancelled)?,
+                row::status(row, 6)?,
             ))
         })?;
         rows.collect::<rusqlite::Result<Vec<_>>>()?

@@ -25,6 +25,7 @@ use rusqlite::Connection;
 
 pub(crate) use self::acknowledge::check as check_ack;
 use self::liveness::Liveness;
+pub(crate) use self::manage::RETRY_GROUP;
 pub use self::open::SqliteOptions;
 use self::read::Reads;
 use self::transaction::{Effects, Settings, Tx};

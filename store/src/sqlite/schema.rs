@@ -63,6 +63,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX jobs_group ON jobs (group_id) WHERE group_id IS NOT NULL;
     CREATE INDEX jobs_waiting ON jobs (waits_for) WHERE status = 8;
     ",
+    // Whoever waited for a group holds its results, until it has no more use for them.
+    "
+    DROP INDEX jobs_waiting;
+    CREATE INDEX jobs_waits_for ON jobs (waits_for, status) WHERE waits_for IS NOT NULL;
+    ",
 ];
 
 /// Brings the schema to `target`, the newest version outside tests. Killed at any moment it leaves the old version or the

@@ -96,14 +96,14 @@ pub(super) fn look(
 
 fn give_back(tx: &mut Tx<'_>, worker: WorkerId, died: bool) -> rusqlite::Result<(u64, u64)> {
     let jobs = tx.rows(
-        "SELECT id, lane, group_id, keep, seq, deaths, cancel FROM jobs INDEXED BY jobs_running
+        "SELECT id, lane, group_id, keep, waits_for, seq, deaths, cancel FROM jobs INDEXED BY jobs_running
             WHERE status = 2 AND worker = ?",
         &[&worker.0],
         |row| {
             Ok((
-                Settled::read(row, row.get(4)?, Status::Running)?,
-                row.get::<_, u32>(5)?,
-                row.get::<_, bool>(6)?,
+                Settled::read(row, row.get(5)?, Status::Running)?,
+                row.get::<_, u32>(6)?,
+                row.get::<_, bool>(7)?,
             ))
         },
     )?;

@@ -151,3 +151,16 @@ pub(crate) fn one_job_a_tick(case: &Case) {
     );
     assert_eq!(claim(store, register(store), 9).len(), 2);
 }
+
+pub(crate) fn a_clock_that_was_wrong_does_not_stop_ticks(case: &Case) {
+    const HOUR: i64 = 3_600_000;
+    let store = &*case.store;
+    let tick = |at| wait(|done| store.tick("tidy", at, job("tidy"), done)).unwrap();
+    // As somebody would whose clock went an hour wrong, and who made up for it.
+    assert!(matches!(tick(NOON + HOUR), TickOutcome::Enqueued(_)));
+    assert_eq!(tick(NOON), TickOutcome::Past(NOON + HOUR));
+    // Who waited for such a tick would wait for years.
+    assert!(matches!(tick(NOON + 25 * HOUR), TickOutcome::Enqueued(_)));
+    assert!(matches!(tick(NOON), TickOutcome::Enqueued(_)));
+    assert_eq!(tick(NOON), TickOutcome::Past(NOON));
+}

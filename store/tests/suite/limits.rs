@@ -1,4 +1,4 @@
-//! Rate limits, concurrency, pauses, groups.
+//! Rate limits, concurrency, pauses.
 
 use roving_store::*;
 
@@ -115,65 +115,4 @@ pub(crate) fn pausing(case: &Case) {
     assert!(claim(store, worker, 1).is_empty());
     set(false);
     assert_eq!(claim(store, worker, 1).len(), 1);
-}
-
-pub(crate) fn groups_are_waited_for(case: &Case) {
-    let store = &*case.store;
-    let worker = register(store);
-    let group = Some(JobId::new());
-    let member = || NewJob {
-        group,
-        keep: 0,
-        ..job("member")
-    };
-    let body = NewJob {
-        waits_for: group,
-        ..job("body")
-    };
-    let waiting = body.id;
-    wait(|done| store.enqueue(vec![body, member(), member()], done)).unwrap();
-    let members = claim(store, worker, 9);
-    assert_eq!((members.len(), status(store, waiting)), (2, Status::Waiting));
-    succeed(store, members[0].attempt).unwrap();
-    assert!(claim(store, worker, 9).is_empty());
-    succeed(store, members[1].attempt).unwrap();
-    assert_eq!(tasks(&claim(store, worker, 9)), ["body"]);
-}
-
-pub(crate) fn groups_that_fail(case: &Case) {
-    let store = &*case.store;
-    let worker = register(store);
-    let (inner, outer) = (Some(JobId::new()), Some(JobId::new()));
-    let middle = NewJob {
-        waits_for: inner,
-        group: outer,
-        ..job("middle")
-    };
-    let last = NewJob {
-        waits_for: outer,
-        ..job("last")
-    };
-    let ids = [middle.id, last.id];
-    let member = NewJob {
-        group: inner,
-        ..job("member")
-    };
-    wait(|done| store.enqueue(vec![member, middle, last], done)).unwrap();
-    let attempt = claim(store, worker, 9).remove(0).attempt;
-    acknowledge(store, attempt, fail("no")).unwrap();
-    assert_eq!(ids.map(|id| status(store, id)), [Status::Failed, Status::Failed]);
-    assert!(get(store, ids[1]).unwrap().error.unwrap().contains("group"));
-    let members = Filter {
-        group: inner,
-        ..Filter::default()
-    };
-    let page = Page {
-        after: None,
-        limit: 9,
-        newest_first: false,
-    };
-    assert_eq!(
-        wait(|done| store.list(members, page, done)).unwrap()[0].id,
-        attempt.job
-    );
 }
