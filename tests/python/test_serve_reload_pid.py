@@ -56,7 +56,7 @@ def test_the_number_is_kept(site: Site) -> None:
                 busy.send(request("/fifo"))
                 assert busy.head().status == 200
                 site.release()
-                server.wait_for("serving shop:app")
+                server.wait_for("serves again")
                 for address in (("127.0.0.1", server.port), path):
                     with contextlib.closing(Client(address)) as client:
                         found = client.get()
@@ -70,7 +70,7 @@ def test_the_number_is_kept(site: Site) -> None:
         site.write("three")
         server.send(signal.SIGHUP)
         server.wait_for("serves now")
-        server.wait_for("serving shop:app")
+        server.wait_for("serves again")
         server.wait_for("finished")
         assert server.get() == b"three"
         log = server.stop()
@@ -135,7 +135,7 @@ def test_a_second_import_that_fails(site: Site) -> None:
         site.write("three")
         server.send(signal.SIGHUP)
         server.wait_for("trying again")
-        server.wait_for("serving shop:app")
+        server.wait_for("serves again")
         assert server.get() == b"three"
         server.stop()
 
@@ -183,7 +183,7 @@ def test_as_process_1(site: Site) -> None:
             site.write(version)
             server.send(signal.SIGHUP)
             server.wait_for("serves now")
-            server.wait_for("serving shop:app")
+            server.wait_for("serves again")
             server.wait_for("finished")
             with contextlib.closing(server.client()) as client:
                 found = client.get()
@@ -207,7 +207,7 @@ def test_files_are_watched(site: Site) -> None:
 
         def reloaded() -> bytes:
             server.wait_for("serves now")
-            server.wait_for("serving shop:app")
+            server.wait_for("serves again")
             server.wait_for("finished")
             return server.get()
 

@@ -21,7 +21,7 @@ from roving.serve._service import Process, Service, tend
 from roving.serve._signals import Signals
 from roving.serve._successor import Inheritance, Origin, StandIn, take
 from roving.serve._systemd import Notifier
-from roving.serve._watch import Watch, module_files
+from roving.serve._watch import Watch, module_files, stamp_of
 
 __all__ = ["main"]
 
@@ -80,19 +80,20 @@ def main(arguments: list[str]) -> int:
         server = start(application, bind, parsed.requests, admin, shared=True)
     except (OSError, ValueError, TypeError) as error:
         return _failed(process, parsed, given, error)
+    # Before others are told: what they say in turn comes after it.
+    if inherited.kind == "stand-in":
+        logger.info("process %d serves %s for now", os.getpid(), target)
+    else:
+        count = roving.stats()["workers"]
+        logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
+        if server.admin_addresses:
+            logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
     service = Service(process, server, admin)
     try:
         service.begin()
     except OSError as error:
         server.close(0.0)
         return _fail(error)
-    if inherited.kind == "stand-in":
-        logger.info("process %d serves %s for now", os.getpid(), target)
-        return service.run()
-    count = roving.stats()["workers"]
-    logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
-    if server.admin_addresses:
-        logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
     return service.run()
 
 
@@ -151,10 +152,11 @@ def _failed(
     """
     status = 1 if error is None else _fail(error)
     inherited = process.inherited
-    inherited.tell_failed([*module_files(), *files])
+    stamps = {path: stamp_of(path) for path in (*module_files(), *files)}
+    inherited.tell_failed(stamps)
     if process.reloads and inherited.kind != "stand-in":
         process.watch = _watch(parsed)
-        process.watch.add(files)
+        process.watch.add(stamps)
     if process.stand_in is not None:
         logger.error("process %d serves on", process.stand_in.number)
         process.notifier.ready()

@@ -261,12 +261,12 @@ class Service:
             return self._stop_both(successor)
         if not came_up:
             status = successor.wait(_SOON if successor.over else 0.0)
+            if process.watch is not None:
+                process.watch.add(successor.files)
             logger.error(
                 "the new process did not come up (%s): this one serves on",
                 f"exit status {status}" if successor.over else f"not within {process.limit:g} s",
             )
-            if process.watch is not None:
-                process.watch.add(successor.files)
             successor.close()
             self._stay()
             return None
@@ -384,6 +384,8 @@ class Service:
         for _, listening in self._sockets():
             listening.end()
         self._server.hand_over()
+        in_flight = self._server.stats()["in_flight"]
+        logger.info("process %d serves again; here %d requests are in flight", os.getppid(), in_flight)
         self._drain(lambda told, ready: None, lambda: [], None)
         return 0
 

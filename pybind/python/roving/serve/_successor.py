@@ -18,7 +18,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,8 +135,8 @@ class Inheritance:
         with contextlib.suppress(OSError):
             socket.send_fds(self.pair, [text.encode()], descriptors)  # type: ignore[arg-type]
 
-    def tell_failed(self, files: list[str]) -> None:
-        """Tell who has started us that we do not come up, and which files a repair may be made in."""
+    def tell_failed(self, files: Mapping[str, Sequence[int] | None]) -> None:
+        """Tell who has started us that we do not come up; where a repair may be made: files and stamps."""
         if self.pair is not None and self.kind != "anew":
             with contextlib.suppress(OSError):
                 self.pair.sendall(json.dumps({"failed": files}).encode() + b"\n")
@@ -190,8 +190,8 @@ class Successor:
         """Start it. Raises OSError."""
         self.sockets: list[tuple[str, Listening]] | None = None
         """What it listens on, with names as in Inheritance; once it has said so."""
-        self.files: list[str] = []
-        """Where a repair may be made; once it has said so."""
+        self.files: dict[str, Sequence[int] | None] = {}
+        """Where a repair may be made, with their stamps; once it has said so."""
         self.over = False
         """It says no more."""
         self.pair, theirs = socket.socketpair()
@@ -230,7 +230,7 @@ class Successor:
                 self.over = True
             if self._text.endswith(b"\n"):
                 said = json.loads(self._text)
-                self.files = said.get("failed", [])
+                self.files = said.get("failed", {})
                 if "ready" in said:
                     made = map(_made, said["ready"], self._passed)
                     self.sockets = [(each.kind, each.listening) for each in made]

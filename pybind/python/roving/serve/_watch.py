@@ -10,15 +10,15 @@ import os
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Watch", "module_files"]
+__all__ = ["Watch", "module_files", "stamp_of"]
 
 # Between two looks; and while something changes, until it is as it was at the look before.
 _PAUSE = 0.25
 _SETTLING = 0.05
 
-_Stamp = tuple[int, int, int] | None
+_Stamp = tuple[int, ...] | None
 
 
 def module_files() -> set[str]:
@@ -36,7 +36,8 @@ def module_files() -> set[str]:
     return found
 
 
-def _stamp(path: str) -> _Stamp:
+def stamp_of(path: str) -> _Stamp:
+    """Give what of a file is other once it has changed: time, size and inode; None when it is not there."""
     try:
         status = os.stat(path)
     except OSError:
@@ -56,12 +57,12 @@ class Watch:
         self._next = 0.0
         self.look()
 
-    def add(self, files: Iterable[str]) -> None:
-        """Look at these, too."""
-        for file in files:
-            if self._wanted(file):
-                self._more.add(file)
-                self._stamps.setdefault(file, _stamp(file))
+    def add(self, stamps: Mapping[str, Sequence[int] | None]) -> None:
+        """Look at these, too, which were like that when somebody looked."""
+        for path, stamp in stamps.items():
+            if self._wanted(path):
+                self._more.add(path)
+                self._stamps.setdefault(path, None if stamp is None else tuple(stamp))
 
     def _included(self) -> Iterator[str]:
         for path in self._include:
@@ -81,7 +82,7 @@ class Watch:
         """Look at all of them; name those that are not as they were."""
         included = set(filter(self._wanted, self._included()))
         files = included | self._more | set(filter(self._wanted, module_files()))
-        stamps = {path: _stamp(path) for path in files}
+        stamps = {path: stamp_of(path) for path in files}
         # A module that was imported since the last look is as it was imported, as far as anybody can tell; a
         # file that is new where all are included is a change.
         changed = [
