@@ -18,13 +18,15 @@ class Load:
     """Clients that ask without a pause, each on connections of its own."""
 
     def __init__(self, port: int) -> None:
-        """Start them: of three, one keeps its connection for as long as it may, two use a new one each time."""
+        """Start them: of three, one keeps its connection while it may, two use a new one each time."""
         self._port = port
         self._ends = threading.Event()
         self._lock = threading.Condition()
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
-        self._clients = [threading.Thread(target=self._ask, args=(index % 3 != 0,)) for index in range(CLIENTS)]
+        self._clients = [
+            threading.Thread(target=self._ask, args=(index % 3 != 0,)) for index in range(CLIENTS)
+        ]
         for client in self._clients:
             client.start()
 

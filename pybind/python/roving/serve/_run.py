@@ -80,6 +80,12 @@ def main(arguments: list[str]) -> int:
         server = start(application, bind, parsed.requests, admin, shared=True)
     except (OSError, ValueError, TypeError) as error:
         return _failed(process, parsed, given, error)
+    service = Service(process, server, admin)
+    try:
+        service.begin()
+    except OSError as error:
+        server.close(0.0)
+        return _fail(error)
     # Before others are told: what they say in turn comes after it.
     if inherited.kind == "stand-in":
         logger.info("process %d serves %s for now", os.getpid(), target)
@@ -88,12 +94,7 @@ def main(arguments: list[str]) -> int:
         logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
         if server.admin_addresses:
             logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
-    service = Service(process, server, admin)
-    try:
-        service.begin()
-    except OSError as error:
-        server.close(0.0)
-        return _fail(error)
+    service.tell()
     return service.run()
 
 

@@ -159,11 +159,10 @@ class Service:
         return listening
 
     def begin(self) -> None:
-        """Say that it serves, to all who wait for that. Raises OSError when --pid cannot be written."""
+        """Take what is this process's own from now on. Raises OSError when --pid cannot be written."""
         process = self._process
         inherited = process.inherited
-        used = [listening for _, listening in self._sockets()]
-        for listening in used:
+        for _, listening in self._sockets():
             # Those of a stand-in are the other one's, which lives longer.
             listening.owned = inherited.kind != "stand-in"
         if process.pid is not None and inherited.kind != "stand-in":
@@ -174,6 +173,11 @@ class Service:
                     raise
                 # What has been accepted already would be lost.
                 logger.error("%s", error.strerror)
+
+    def tell(self) -> None:
+        """Tell all who wait for it that it serves."""
+        process = self._process
+        inherited = process.inherited
         if inherited.kind == "anew":
             if process.stand_in is not None:
                 process.stand_in.hand_over()
@@ -182,7 +186,7 @@ class Service:
             inherited.tell_ready(self._sockets())
         else:
             process.notifier.ready()
-        inherited.close_rest(used)
+        inherited.close_rest([listening for _, listening in self._sockets()])
         if inherited.kind == "heir" and inherited.pair is not None:
             inherited.pair.close()
 
