@@ -14,7 +14,8 @@ use std::time::Duration;
 /// Between two tries while the system has run out of something: the first time, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
-/// Accepts until the server stops; then those who have connected already, and no more.
+/// Accepts until the server stops; then those who have connected already, and no more. Where another process has taken over, who
+/// waits in the backlog is that one's.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>, seat: Seat) {
     let local = listener.address();
     let mut pause = PAUSE.0;
@@ -25,7 +26,11 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>, seat: S
                 entered = true;
                 seat.enter(context.waker());
             }
-            let stops = shared.registry.course() != Course::Serving;
+            let course = shared.registry.course();
+            if course == Course::HandedOver {
+                return Poll::Ready(None);
+            }
+            let stops = course != Course::Serving;
             match listener.poll_accept(context, &local) {
                 Poll::Pending if stops => Poll::Ready(None),
                 accepted => accepted.map(Some),

@@ -213,7 +213,8 @@ impl<S: Stream> Connection<S> {
                     self.draining = true;
                     Pin::new(&mut self.http).graceful_shutdown();
                 }
-                Course::Draining | Course::Serving => break,
+                // Not told: hyper would close an idle one, perhaps with a request already on its way to us. See `Reply::finish`.
+                Course::HandedOver | Course::Draining | Course::Serving => break,
             }
         }
         ready!(self.watch.poll(context));

@@ -9,10 +9,12 @@ use std::task::{Context, Poll, Waker};
 #[repr(u8)]
 pub(crate) enum Course {
     Serving = 0,
+    /// Another process accepts on the same sockets. Connections that are here end after their next request, or for want of one.
+    HandedOver = 1,
     /// What is in flight is finished, and nothing new begun.
-    Draining = 1,
+    Draining = 2,
     /// Connections end wherever they are.
-    Cut = 2,
+    Cut = 3,
 }
 
 /// A connection enters its waker and then looks at the course; who changes the course does so before it wakes them all. So
@@ -54,7 +56,8 @@ impl Registry {
     pub(crate) fn course(&self) -> Course {
         match self.course.load(SeqCst) {
             0 => Course::Serving,
-            1 => Course::Draining,
+            1 => Course::HandedOver,
+            2 => Course::Draining,
             _ => Course::Cut,
         }
     }

@@ -189,6 +189,13 @@ impl Server {
         self.shared.registry.advance(Course::Draining);
     }
 
+    /// Leaves the sockets it listens on to another process, which accepts on them already: who has connected and was not accepted is
+    /// that one's. Connections that are here are told, in the response to their next request, to end after it, and otherwise end
+    /// when they have waited for that too long; so no client finds its request unanswered. [`Server::stop`] ends them sooner.
+    pub fn hand_over(&self) {
+        self.shared.registry.advance(Course::HandedOver);
+    }
+
     /// Breaks off the connections that are left. The application's fibers are not told; see
     /// [`Responder::on_gone`](crate::Responder::on_gone).
     pub fn cut(&self) {

@@ -6,6 +6,7 @@
 use crate::exchange::Exchange;
 use crate::limit::{Asked, Limit, Permit, Waiting};
 use crate::meter::Tally;
+use crate::registry::Course;
 use crate::request_body::{BodyError, Pace, RequestBody};
 use crate::responder::Responder;
 use crate::response_body::ResponseBody;
@@ -237,7 +238,9 @@ impl Reply {
             tally.set_status(response.status());
         }
         response.body_mut().set_link(self.context.link.clone(), tally);
-        if self.context.link.is_last() {
+        // The client's next connection is the other process's.
+        let moves = self.context.shared.registry.course() == Course::HandedOver;
+        if moves || self.context.link.is_last() {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));

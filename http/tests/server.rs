@@ -378,3 +378,43 @@ fn stopping_finishes_and_cutting_does_not() {
         serving.stop();
     }
 }
+
+#[test]
+fn a_server_that_hands_over_leaves_nobody_unanswered() {
+    let gate = Arc::new(Event::new());
+    let inside = gate.clone();
+    let (said, hear) = mpsc::channel();
+    let said = Arc::new(Mutex::new(said));
+    let old = serve(Config::default(), move |exchange: Exchange| {
+        if exchange.request.uri.path() == "/wait" {
+            said.lock().expect("no panic").send(()).expect("heard");
+            let _ = inside.wait();
+        }
+        hello(exchange);
+    });
+    let (mut fresh, mut idle, mut busy) = (old.client(), old.client(), old.client());
+    send(&mut idle, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(!response(&mut idle).1.contains(&"connection: close".to_owned()));
+    send(&mut busy, "GET /wait HTTP/1.1\r\nhost: a\r\n\r\n");
+    hear.recv_timeout(WAIT).expect("it begins");
+    // The first has been accepted by now: one that connected after it has been answered.
+    let mut later = old.client();
+    send(&mut later, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    assert_eq!(response(&mut later).2, b"hello");
+    old.server.hand_over();
+    let soon = Some(Instant::now() + Duration::from_millis(20));
+    assert!(!old.server.wait(soon).expect("no fiber"));
+    gate.set();
+    // One that has said nothing yet, one that waits for its client, one whose request is with the application.
+    for (client, asks) in [(&mut fresh, true), (&mut idle, true), (&mut busy, false)] {
+        if asks {
+            send(client, "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        }
+        let (status, fields, body) = response(client);
+        assert_eq!((status, &body[..]), (200, &b"hello"[..]));
+        assert!(fields.contains(&"connection: close".to_owned()));
+        assert!(is_closed(client));
+    }
+    assert!(old.server.wait(Some(Instant::now() + WAIT)).expect("no fiber"));
+    old.stop();
+}

@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from serving import WAIT, Client, request
@@ -48,10 +49,10 @@ number = 3
 class Command:
     """A server in a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, **more: object) -> None:
-        """Start it, and wait until it serves."""
+    def __init__(self, folder: Path, *arguments: str, prefix: Iterable[str] = (), **more: object) -> None:
+        """Start it, by way of another command perhaps, and wait until it serves."""
         self.process: subprocess.Popen[str] = subprocess.Popen(
-            [sys.executable, "-m", "roving", "serve", *arguments],
+            [*prefix, sys.executable, "-m", "roving", "serve", *arguments],
             cwd=folder,
             stderr=subprocess.PIPE,
             text=True,
@@ -86,7 +87,7 @@ class Command:
         self.log += rest
         return self.process.returncode
 
-    def __enter__(self) -> "Command":
+    def __enter__(self) -> Self:
         """Return it."""
         return self
 

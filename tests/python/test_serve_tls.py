@@ -319,7 +319,7 @@ def test_the_end_is_told() -> None:
 
 
 def test_the_command(folder: Path) -> None:
-    """By gunicorn's names, and the files are read again on SIGHUP."""
+    """By gunicorn's names, and the files are read again on SIGUSR1."""
     place = authority().folder
     shutil.copy(place / "localhost.pem", folder / "cert.pem")
     shutil.copy(place / "localhost.key", folder / "key.pem")
@@ -332,12 +332,12 @@ def test_the_command(folder: Path) -> None:
                 ask(client)
                 shutil.copy(place / "other.pem", folder / "cert.pem")
                 shutil.copy(place / "other.key", folder / "key.pem")
-                command.process.send_signal(signal.SIGHUP)
+                command.process.send_signal(signal.SIGUSR1)
                 command.wait_for("read again")
                 ask(client)
         with socket.create_connection(("127.0.0.1", command.port), timeout=WAIT) as raw:
             with context.wrap_socket(raw, server_hostname="localhost") as client:
                 assert ("DNS", "other") in client.getpeercert()["subjectAltName"]  # type: ignore[index]
         (folder / "cert.pem").write_text("nothing")
-        command.process.send_signal(signal.SIGHUP)
+        command.process.send_signal(signal.SIGUSR1)
         command.wait_for("stay in use")

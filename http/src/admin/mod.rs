@@ -177,18 +177,18 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Begins to answer. Until there is a server to [watch](Admin::watch) it is not ready.
+    /// Begins to answer, of `server`. Without one it is not ready, until there is one to [watch](Admin::watch).
     ///
     /// # Errors
     /// The system has no descriptors or threads left.
-    pub fn start(listeners: Vec<AdminListener>, more: More) -> io::Result<Self> {
+    pub fn start(listeners: Vec<AdminListener>, server: Option<&Server>, more: More) -> io::Result<Self> {
         for listener in &listeners {
             listener.set_nonblocking()?;
         }
         let addresses = listeners.iter().map(AdminListener::address).collect();
         let (wake, woken) = UnixStream::pair()?;
         let shared = Arc::new(Shared {
-            server: Mutex::new(None),
+            server: Mutex::new(server.map(Server::share)),
             more,
         });
         let mut listening = Listening {

@@ -107,12 +107,15 @@ where
             }
             match shared.registry.course() {
                 Course::Cut => return Poll::Ready(End::Cut),
-                Course::Draining if watch.closes_by.is_none() => {
+                // GOAWAY comes in two parts: what the client has sent before it knew is answered. Not before its first request,
+                // which may be on its way: amid the handshake hyper would only close.
+                Course::HandedOver if !streams.had_any() => {}
+                Course::HandedOver | Course::Draining if watch.closes_by.is_none() => {
                     watch.close();
                     http.as_mut().graceful_shutdown();
                     continue;
                 }
-                Course::Draining | Course::Serving => {}
+                Course::HandedOver | Course::Draining | Course::Serving => {}
             }
             match ready!(watch.poll(context)) {
                 Due::GoAway => http.as_mut().graceful_shutdown(),

@@ -32,9 +32,14 @@ fn add_interpreter(page: &mut Exposition, python: &str) {
 #[pymethods]
 impl Admin {
     /// Answer on descriptors that listen, which are given away: pairs of a number and whether it is a Unix socket.
+    /// Without a server it is not ready, until there is one to watch.
     #[new]
-    #[pyo3(signature = (descriptors, python, /))]
-    fn new(descriptors: Vec<(RawFd, bool)>, python: String) -> PyResult<Self> {
+    #[pyo3(signature = (descriptors, python, server=None, /))]
+    fn new(
+        descriptors: Vec<(RawFd, bool)>,
+        python: String,
+        server: Option<&Bound<'_, Server>>,
+    ) -> PyResult<Self> {
         if descriptors.iter().any(|(descriptor, _)| *descriptor < 0) {
             return Err(PyValueError::new_err("a descriptor is not negative"));
         }
@@ -47,7 +52,11 @@ impl Admin {
             }
         });
         let more = Box::new(move |page: &mut Exposition| add_interpreter(page, &python));
-        let admin = roving_http::Admin::start(listeners.collect(), more)?;
+        let admin = roving_http::Admin::start(
+            listeners.collect(),
+            server.map(|server| &server.get().server),
+            more,
+        )?;
         Ok(Self { admin })
     }
 

@@ -198,6 +198,11 @@ impl Server {
         self.server.stop();
     }
 
+    /// Leave the sockets to another process, which accepts on them already; finish what is here without haste.
+    fn hand_over(&self) {
+        self.server.hand_over();
+    }
+
     /// Break off the connections that are left, and cancel the fibers of their requests.
     fn cut(&self, py: Python<'_>) -> PyResult<()> {
         self.server.cut();

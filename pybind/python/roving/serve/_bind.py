@@ -12,22 +12,36 @@ __all__ = ["Listening", "activated", "listen", "parse", "place"]
 class Listening:
     """A socket that listens; its descriptor is given away, to be closed by whoever accepts there."""
 
-    def __init__(self, listener: socket.socket, path: str | None) -> None:
-        """Take over a socket; `path` is that of a Unix socket made here."""
+    def __init__(self, listener: socket.socket, path: str | None, where: str) -> None:
+        """Take over a socket; `path` is that of a Unix socket made here, `where` what it was asked for by."""
         self.socket = listener
         self.path = path
+        self.where = where
+        self.owned = True
+        """Whether the file of a Unix socket is ours to remove, not that of another process that listens."""
+        self.descriptor: int | None = None
+        """Another one for the same socket, ours to keep, to be given to another process; see share."""
+        self.is_unix = listener.family == socket.AF_UNIX
 
-    @property
-    def is_unix(self) -> bool:
-        """Whether it is a Unix socket."""
-        return self.socket.family == socket.AF_UNIX
+    def share(self) -> None:
+        """Keep a descriptor, so that another process can be given the socket."""
+        if self.descriptor is None:
+            self.descriptor = os.dup(self.socket.fileno())
 
-    def unlink(self) -> None:
-        """Remove the file of a Unix socket made here."""
-        if self.path is not None:
+    def release(self) -> None:
+        """Keep it no longer: while we did, clients could connect, whoever has stopped to accept."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def end(self) -> None:
+        """Listen no more, as far as this is concerned, and remove the file of a Unix socket."""
+        self.release()
+        if self.path is not None and self.owned:
             # Somebody else may have.
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+            self.owned = False
 
 
 def parse(text: str) -> tuple[str, str | tuple[str, int] | int]:
@@ -73,12 +87,12 @@ def listen(text: str, backlog: int) -> Listening:
     try:
         if kind == "tcp":
             assert isinstance(place, tuple)
-            return Listening(_tcp(*place, backlog), None)
+            return Listening(_tcp(*place, backlog), None, text)
         if kind == "unix":
             assert isinstance(place, str)
-            return Listening(_unix(place, backlog), os.path.abspath(place))
+            return Listening(_unix(place, backlog), os.path.abspath(place), text)
         assert isinstance(place, int)
-        return Listening(_inherited(place), None)
+        return Listening(_inherited(place), None, text)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {text}: {error.strerror or error}") from None
 
@@ -167,5 +181,6 @@ def activated(environment: MutableMapping[str, str]) -> list[tuple[str, Listenin
                 error.errno, f"LISTEN_FDS: descriptor {_FIRST + index}: {error.strerror or error}"
             ) from None
         listener.set_inheritable(False)
-        found.append((called[index] if index < len(called) else "", Listening(listener, None)))
+        name = called[index] if index < len(called) else ""
+        found.append((name, Listening(listener, None, "")))
     return found

@@ -17,7 +17,9 @@ Serve a WSGI application (Flask, Django...) over HTTP, in one process, on all co
 
 Each request runs in a fiber. The standard library is patched (roving.patch) before the application is
 imported, so that what blocks lets other requests run. SIGTERM and SIGINT stop: no more connections are
-accepted, and requests that are there are finished; a second SIGINT leaves at once.
+accepted, and requests that are there are finished; a second SIGINT leaves at once. SIGHUP reloads: a new
+process imports the application and takes over the sockets, and if it cannot, this one serves on. SIGUSR1
+opens the access log anew, and reads the files of TLS again.
 """
 
 _EXAMPLES = """\
@@ -40,7 +42,9 @@ _ELSEWHERE = {
     "--worker-connections": "see --limit-concurrency",
     "--timeout": "requests take what they take: see --timeout-header, --timeout-body, --timeout-write",
     "--max-requests": "workers are not recycled",
-    "--reload": "it does not reload yet",
+    "--reload-dir": "see --reload-include",
+    "--reload-delay": "it reloads once nothing changes any more",
+    "--reload-engine": "files are looked at four times a second",
     "--ssl-keyfile-password": "store the key without a passphrase, where only the server may read it",
     "--ssl-version": "it speaks TLS 1.2 and 1.3",
     "--ssl-ciphers": "the cipher suites are those of rustls, all of which are good",
@@ -159,6 +163,8 @@ class Parsed:
         self.unknown: list[str] = []
         """Variables of the environment that look like ours, and mean nothing."""
         self.prints = False
+        self.file: str | None = None
+        """The file with options that was read."""
 
     def add(self, values: dict[str, Any], source: Callable[[str], str]) -> None:
         """Add those of a source that has less to say than those before."""
@@ -207,6 +213,7 @@ def parse(arguments: list[str], environment: Mapping[str, str]) -> Parsed:
         parsed.add(found, lambda name: f"{_config.PREFIX}*")
         path, found = _config.from_file(config or environment.get(_config.PREFIX + "CONFIG"))
         parsed.add(found, lambda name: str(path))
+        parsed.file = path
         for name, (source, value) in _config.defaults(environment).items():
             parsed.add({name: value}, lambda _, source=source: source)  # type: ignore[misc]
     except _config.ConfigError as error:

@@ -28,7 +28,7 @@ class ServerHandle:
         """Made by roving.serve."""
         self._server = server
         self._admin = admin
-        self._listening = listening
+        self.listening = listening
         self._addresses = server.addresses()
         self._scheme = scheme
 
@@ -73,9 +73,19 @@ class ServerHandle:
 
     def stop(self) -> None:
         """Accept no more connections; close those there are after the requests they are at. At once."""
-        for listening in self._listening:
-            listening.unlink()
+        for listening in self.listening:
+            listening.end()
         self._server.stop()
+
+    def hand_over(self) -> None:
+        """Leave what it listens on to another process, which accepts there already. At once.
+
+        What is here is finished: requests are answered, and their clients told to connect anew. The admin
+        listener is the other's as well.
+        """
+        if self._admin is not None:
+            self._admin.leave()
+        self._server.hand_over()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has stopped and all is finished; return whether it has in `timeout` seconds."""
@@ -128,9 +138,17 @@ class ServerHandle:
 
 
 def start(
-    application: Any, bind: list[str | Listening], options: dict[str, Any], admin: AdminListener | None = None
+    application: Any,
+    bind: list[str | Listening],
+    options: dict[str, Any],
+    admin: AdminListener | None = None,
+    *,
+    shared: bool = False,
 ) -> ServerHandle:
-    """Serve an application; see roving.serve. `admin`: a listener that is there already."""
+    """Serve an application; see roving.serve.
+
+    `admin`: a listener that is there already. `shared`: another process may be given what it listens on.
+    """
     if not bind:
         raise ValueError("a server needs something to bind to")
     options = dict(options)
@@ -140,23 +158,29 @@ def start(
     try:
         backlog, native = settings(options)
         native["meter"] = admin is not None
-        server, listening = _start(application, bind, backlog, native)
+        server, listening = _start(application, bind, backlog, native, shared)
     except BaseException:
         if admin is not None:
             admin.close()
         raise
     if admin is not None:
-        admin.watch(server)
+        try:
+            admin.watch(server)
+        except BaseException:
+            ServerHandle(server, listening, None).close(0.0)
+            raise
     return ServerHandle(server, listening, admin, "https" if "tls" in native else "http")
 
 
 def _start(
-    application: Any, bind: list[str | Listening], backlog: int, native: dict[str, Any]
+    application: Any, bind: list[str | Listening], backlog: int, native: dict[str, Any], shared: bool
 ) -> tuple[_Server, list[Listening]]:
     listening: list[Listening] = []
     try:
         for where in bind:
             listening.append(listen(where, backlog) if isinstance(where, str) else where)
+            if shared:
+                listening[-1].share()
         descriptors = [(each.socket.detach(), is_unix) for each in listening for is_unix in [each.is_unix]]
         native["malformed"] = _log.malformed
         native["ignored"] = _log.ignored
@@ -164,6 +188,6 @@ def _start(
     except BaseException:
         for each in listening:
             each.socket.close()
-            each.unlink()
+            each.end()
         raise
     return server, listening

@@ -4,27 +4,32 @@ import contextlib
 import logging
 import os
 import resource
-import select
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Iterable
+from typing import NoReturn
 
 import roving
 from roving.serve import _command, _config
 from roving.serve._admin import AdminListener
 from roving.serve._bind import Listening, activated
-from roving.serve._handle import ServerHandle, start
+from roving.serve._handle import start
 from roving.serve._load import CannotLoad, load
 from roving.serve._log import logger
+from roving.serve._service import Process, Service, tend
+from roving.serve._signals import Signals
+from roving.serve._successor import Inheritance, Origin, StandIn, take
+from roving.serve._systemd import Notifier
+from roving.serve._watch import Watch, module_files, stamp_of
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str]) -> int:
     """Run the command with these arguments; return its exit status."""
+    origin = Origin.now()
+    inherited = take(os.environ)
     parsed = _command.parse(arguments, os.environ)
     if parsed.prints:
         print(_config.printed(parsed.values, parsed.sources), end="")
@@ -32,6 +37,7 @@ def main(arguments: list[str]) -> int:
     _log(parsed.get("log_level", "info"))
     for name in parsed.unknown:
         logger.warning("%s is set, and is no option of roving serve", name)
+    process = _process(origin, inherited, parsed)
     try:
         roving.configure(
             workers=parsed.get("workers", None),
@@ -44,34 +50,88 @@ def main(arguments: list[str]) -> int:
     _raise_descriptor_limit()
     if "umask" in parsed.values:
         os.umask(parsed.values["umask"])
-    signals = _Signals()
     target = parsed.values["application"]
     admin = None
+    given: list[tuple[str, Listening]] = []
     try:
-        bind, admin_bind = _places(parsed)
+        bind, admin_bind = _places(parsed, inherited)
+        for kind, places in (("given", bind), ("given-admin", admin_bind)):
+            given += [(kind, each) for each in places if isinstance(each, Listening) and not each.where]
         if admin_bind:
-            # First: it says that the process lives, and that it is not ready yet.
-            admin = AdminListener(admin_bind)
+            admin = AdminListener(admin_bind, shared=True)
+            if not inherited.kind:
+                # First: it says that the process lives, and that it is not ready yet. Of a successor the one
+                # before says that it is.
+                admin.begin()
     except (OSError, ValueError) as error:
-        return _fail(error)
+        return _failed(process, parsed, given, error)
     try:
         application = load(target, folder=parsed.get("app_dir", ""), factory=parsed.get("factory", False))
     except CannotLoad as error:
-        return _fail(error)
+        return _failed(process, parsed, given, error)
     except Exception as error:
         _report_import(target, error)
-        return 1
+        return _failed(process, parsed, given, None, _places_of(error))
+    if parsed.get("reload", False) and inherited.kind != "stand-in":
+        process.watch = _watch(parsed)
+    # Before the first request: from then on there may be something to finish.
+    process.signals.started()
     try:
-        server = start(application, bind, parsed.requests, admin)
+        server = start(application, bind, parsed.requests, admin, shared=True)
     except (OSError, ValueError, TypeError) as error:
+        return _failed(process, parsed, given, error)
+    service = Service(process, server, admin)
+    try:
+        service.begin()
+    except OSError as error:
+        server.close(0.0)
         return _fail(error)
-    count = roving.stats()["workers"]
-    logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
-    if server.admin_addresses:
-        logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
-    signals.wait({signal.SIGHUP: lambda: _reload_tls(server), signal.SIGUSR1: lambda: _reopen_log(server)})
-    _stop(server, parsed.get("graceful_timeout", 30.0))
-    return 0
+    # Before others are told: what they say in turn comes after it.
+    if inherited.kind == "stand-in":
+        logger.info("process %d serves %s for now", os.getpid(), target)
+    else:
+        count = roving.stats()["workers"]
+        logger.info("serving %s on %s, with %s workers", target, ", ".join(server.addresses), count)
+        if server.admin_addresses:
+            logger.info("health and metrics on %s", ", ".join(server.admin_addresses))
+    service.tell()
+    return service.run()
+
+
+def _process(origin: Origin, inherited: Inheritance, parsed: _command.Parsed) -> Process:
+    stand_in = None
+    if inherited.kind == "anew" and inherited.stand_in is not None and inherited.pair is not None:
+        stand_in = StandIn(inherited.stand_in, inherited.pair)
+        stand_in.reap_others()
+
+    def stop_both(number: int) -> NoReturn:
+        # What ends is not this one's import alone, but what serves meanwhile.
+        assert stand_in is not None
+        stand_in.signal(signal.SIGTERM)
+        status = stand_in.reap()
+        process.end(inherited.kept)
+        os._exit(status)
+
+    reloads = parsed.get("reload", False)
+    process = Process(
+        origin,
+        inherited,
+        Signals(None if stand_in is None else stop_both),
+        Notifier(os.environ),
+        None,
+        stand_in,
+        grace=parsed.get("graceful_timeout", 30.0),
+        limit=parsed.get("reload_timeout", 60.0),
+        keeps_number=parsed.get("keep_pid", reloads or os.getpid() == 1),
+        reloads=reloads,
+        pid=parsed.get("pid", None),
+    )
+    return process
+
+
+def _watch(parsed: _command.Parsed) -> Watch:
+    files = [] if parsed.file is None else [parsed.file]
+    return Watch([*files, *parsed.get("reload_include", [])], parsed.get("reload_exclude", []))
 
 
 def _fail(error: Exception) -> int:
@@ -80,11 +140,51 @@ def _fail(error: Exception) -> int:
     return 1
 
 
-def _places(parsed: _command.Parsed) -> tuple[list[str | Listening], list[str | Listening]]:
+def _failed(
+    process: Process,
+    parsed: _command.Parsed,
+    given: list[tuple[str, Listening]],
+    error: Exception | None,
+    files: Iterable[str] = (),
+) -> int:
+    """Say what keeps it from serving, and live on where there is a reason to.
+
+    `error`: what is to be said; `files`: what a repair may be made in; `given`: systemd's sockets.
+    """
+    status = 1 if error is None else _fail(error)
+    inherited = process.inherited
+    stamps = {path: stamp_of(path) for path in (*module_files(), *files)}
+    inherited.tell_failed(stamps)
+    if process.reloads and inherited.kind != "stand-in":
+        process.watch = _watch(parsed)
+        process.watch.add(stamps)
+    if process.stand_in is not None:
+        logger.error("process %d serves on", process.stand_in.number)
+        process.notifier.ready()
+        return tend(process, inherited.kept)
+    if process.watch is not None:
+        logger.info("waiting for a file to change")
+        for _, listening in given:
+            listening.share()
+        return tend(process, given)
+    return status
+
+
+def _places_of(error: BaseException) -> list[str]:
+    """Name the files an exception came through, in the last of which it may be repaired."""
+    found = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        found.add(error.filename)
+    return [os.path.abspath(file) for file in found if os.path.exists(file)]
+
+
+def _places(
+    parsed: _command.Parsed, inherited: Inheritance
+) -> tuple[list[str | Listening], list[str | Listening]]:
     """Say where to listen for requests, and for the admin listener: at systemd's sockets, if any."""
-    bind: list[str | Listening] = list(parsed.get("bind", ["127.0.0.1:8000"]))
-    admin_bind: list[str | Listening] = list(parsed.get("admin_bind", []))
-    given = activated(os.environ)
+    bind = inherited.resolve("bind", parsed.get("bind", ["127.0.0.1:8000"]))
+    admin_bind = inherited.resolve("admin", parsed.get("admin_bind", []))
+    given = inherited.given() if inherited.kind else activated(os.environ)
     ours: list[str | Listening] = [listening for name, listening in given if name != "admin"]
     admins: list[str | Listening] = [listening for name, listening in given if name == "admin"]
     if ours and "bind" in parsed.values:
@@ -115,78 +215,7 @@ def _report_import(target: str, error: Exception) -> None:
         trace.tb_frame.f_code.co_filename in ours or "importlib" in trace.tb_frame.f_code.co_filename
     ):
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace or error.__traceback__, file=sys.stderr)
+    if not isinstance(error, SyntaxError):
+        trace = trace or error.__traceback__
+    traceback.print_exception(type(error), error, trace, file=sys.stderr)
     print(f"roving: {target} cannot be imported", file=sys.stderr)
-
-
-class _Signals:
-    """SIGTERM and SIGINT: the first one stops, a second SIGINT leaves at once. SIGHUP: the files of TLS anew.
-    SIGUSR1: the log anew.
-    """
-
-    def __init__(self) -> None:
-        """Install the handlers."""
-        self._reads, writes = os.pipe()
-        os.set_blocking(writes, False)
-        self._stops = False
-        # The system may give a signal to any thread, and that wakes the main thread from nothing. Full, it
-        # is full of what says the same.
-        signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, self._handle)
-        signal.signal(signal.SIGINT, self._handle)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, self._handle)
-        os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        """In a child: it has the same pipe, and what ends it is to end it alone."""
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, signal.SIG_DFL)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._stops and number == signal.SIGINT:
-            os._exit(130)
-        self._stops = self._stops or number in (signal.SIGTERM, signal.SIGINT)
-
-    def wait(self, others: dict[int, Callable[[], None]]) -> None:
-        """Wait for the first that stops; until then others have their functions called."""
-        while not self._stops:
-            select.select([self._reads], [], [])
-            # Of whatever the application handles there are numbers, too.
-            numbers = os.read(self._reads, 4096)
-            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-                # Not noted here: the handler that is about to run would take it for a second one.
-                return
-            for number, function in others.items():
-                if number in numbers:
-                    function()
-
-
-def _reload_tls(server: ServerHandle) -> None:
-    try:
-        if server.reload_tls():
-            logger.info("SIGHUP: the files of TLS have been read again")
-        else:
-            logger.info("SIGHUP: there is nothing to read again")
-    except ValueError as error:
-        logger.error("SIGHUP: the files of TLS from before stay in use: %s", error)
-
-
-def _reopen_log(server: ServerHandle) -> None:
-    try:
-        server.reopen_log()
-        logger.info("the access log has been opened anew")
-    except OSError as error:
-        logger.error("the access log cannot be opened anew: %s", error)
-
-
-def _stop(server: ServerHandle, grace: float) -> None:
-    in_flight = server.stats()["in_flight"]
-    logger.info("stopping; %d requests are in flight", in_flight)
-    began = time.monotonic()
-    if server.close(grace):
-        logger.info("stopped after %.1f s", time.monotonic() - began)
-    else:
-        logger.warning("stopped; what was not finished within %g s has been broken off", grace)

@@ -31,6 +31,7 @@ GROUPS = {
     "application": "the application",
     "where": "where it listens",
     "process": "the process",
+    "reload": "reloading (SIGHUP)",
     "limits": "limits",
     "times": "times",
     "requests": "requests and responses",
@@ -95,6 +96,40 @@ _PROCESS = [
         "30",
         "for what is in flight to be finished when the server stops",
         ("--timeout-graceful-shutdown",),
+    ),
+    Entry(
+        "pid", "process", "text", "none", "a file for the number of the process that serves", ("-p",), "FILE"
+    ),
+    Entry(
+        "reload",
+        "reload",
+        "switch",
+        "off",
+        "reload when a file of the application changes: for development",
+    ),
+    Entry(
+        "reload_include",
+        "reload",
+        "list",
+        "none",
+        "further files, folders or patterns to watch; may be repeated",
+        ("--reload-extra-file",),
+        "PATH",
+    ),
+    Entry("reload_exclude", "reload", "list", "none", "patterns of files not to watch", (), "PATTERN"),
+    Entry(
+        "reload_timeout",
+        "reload",
+        "seconds",
+        "60",
+        "for a new process to import the application, or the old one serves on",
+    ),
+    Entry(
+        "keep_pid",
+        "reload",
+        "switch",
+        "on as process 1 and with --reload",
+        "keep the process's number when it reloads",
     ),
     Entry(
         "log_level",
