@@ -14,12 +14,16 @@ use std::time::Duration;
 /// Between two tries while the system has run out of something: the first time, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// So many are accepted in a go: the connections of this worker are to have their turns amid a flood of new ones.
+const AT_ONCE: u32 = 16;
+
 /// Accepts until the server stops; then those who have connected already, and no more. Where another process has taken over, who
 /// waits in the backlog is that one's.
 pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>, seat: Seat) {
     let local = listener.address();
     let mut pause = PAUSE.0;
     let mut entered = false;
+    let mut left = AT_ONCE;
     loop {
         let accepted = poll_fn(|context| {
             if !entered {
@@ -30,6 +34,12 @@ pub(crate) async fn accept(shared: Arc<Shared>, listener: Arc<Listener>, seat: S
             if course == Course::HandedOver {
                 return Poll::Ready(None);
             }
+            if left == 0 {
+                left = AT_ONCE;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            left -= 1;
             let stops = course != Course::Serving;
             match listener.poll_accept(context, &local) {
                 Poll::Pending if stops => Poll::Ready(None),

@@ -40,6 +40,9 @@ pub struct Config {
     pub write_timeout: Duration,
     /// How much of a streamed response may wait for a client, in bytes, before its writer does.
     pub write_buffer: usize,
+    /// Whether a client of HTTP/1 that ends its sending half still gets its response. One that has gone for good looks the same
+    /// until something is sent to it, so while its request is still in the queue it counts as that.
+    pub half_close: bool,
     /// Whether HTTP/2 is spoken: with TLS, where the client chooses it; without, where it begins with it.
     pub http2: bool,
     /// How many requests a client may have open on one HTTP/2 connection.
@@ -87,6 +90,7 @@ impl Default for Config {
             min_body_rate: 240,
             write_timeout: Duration::from_secs(60),
             write_buffer: 64 << 10,
+            half_close: true,
             http2: true,
             http2_streams: 128,
             tls: None,

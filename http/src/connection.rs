@@ -2,6 +2,7 @@
 //! way it is stopped around it.
 
 use crate::guard::Guard;
+use crate::half_open::HalfOpen;
 use crate::http2;
 use crate::link::{Link, Phase};
 use crate::listener::{Endpoint, Stream};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use roving_runtime::Sleep;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -52,8 +53,8 @@ async fn secure<S: Stream>(
 ) {
     let loaded = tls.loaded();
     let shaken = {
-        let mut accept = std::pin::pin!(tls::accept(stream, &loaded, &shared.handle));
-        let mut limit = std::pin::pin!(
+        let mut accept = pin!(tls::accept(stream, &loaded, &shared.handle));
+        let mut limit = pin!(
             shared
                 .handle
                 .sleep_until(shared.handle.now() + shared.config.header_timeout)
@@ -70,7 +71,7 @@ async fn secure<S: Stream>(
                 return Poll::Ready(Ok(None));
             }
             ready!(limit.as_mut().poll(context));
-            Poll::Ready(Err(std::io::ErrorKind::TimedOut.into()))
+            Poll::Ready(Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
         })
         .await
     };
@@ -78,10 +79,18 @@ async fn secure<S: Stream>(
         Ok(Some(stream)) => stream,
         // It never began.
         Ok(None) => return,
-        Err(error) => {
+        Err(tls::Refusal { error, stream }) => {
             shared.counts.tls_failed();
             let why = format!("the TLS handshake failed: {error}");
-            shared.application.turned_away(&endpoint, &why);
+            shared.application.refused(&endpoint, &why);
+            if let Some(stream) = stream {
+                let mut linger = pin!(tls::linger(stream, &shared.handle));
+                poll_fn(|context| match shared.registry.course() {
+                    Course::Cut => Poll::Ready(()),
+                    _ => linger.as_mut().poll(context),
+                })
+                .await;
+            }
             return;
         }
     };
@@ -109,7 +118,7 @@ async fn multiplex<I: Stream>(
     if ended == http2::End::Abused {
         shared.counts.abused();
         let why = "it opens HTTP/2 streams to reset them";
-        shared.application.turned_away(&endpoint, why);
+        shared.application.refused(&endpoint, &why);
     }
     drop(seat);
 }
@@ -129,13 +138,14 @@ async fn converse<I: Stream>(
         endpoint: endpoint.clone(),
         link: link.clone(),
     }));
+    let waits = shared.config.half_close.then(|| link.clone());
     let mut builder = http1::Builder::new();
     shared.strict.limits.configure(&mut builder);
     let http = builder
         .auto_date_header(shared.config.date)
         // Not `pipeline_flush`: with it hyper takes in a body without limit, whatever the client takes, and flushes no
         // response while bytes of the next request are there.
-        .serve_connection(stream, requests);
+        .serve_connection(HalfOpen::new(stream, waits), requests);
     let mut connection = Connection {
         http,
         watch: Watch::new(shared.clone(), link.clone()),
@@ -146,7 +156,7 @@ async fn converse<I: Stream>(
     let ended = poll_fn(|context| connection.poll(context)).await;
     let Connection { http, seat, .. } = connection;
     let parts = http.into_parts();
-    let mut stream = parts.io;
+    let mut stream = parts.io.into_inner();
     if ended == End::Failed && checked.phase() == strict::Phase::Http2 {
         // The preface of HTTP/2, which the checker passes whole: hyper leaves it where it is.
         Box::pin(multiplex(shared, stream, parts.read_buf, endpoint, link, seat)).await;
@@ -162,7 +172,7 @@ async fn converse<I: Stream>(
     if ended != End::Cut {
         // Answers what was refused, and reads on for a while where the client may still be sending: closed at once it would
         // find a reset instead of the answer.
-        let mut close = std::pin::pin!(stream.close());
+        let mut close = pin!(stream.close());
         poll_fn(|context| match shared.registry.course() {
             Course::Cut => Poll::Ready(()),
             // The client may be gone.
@@ -187,7 +197,7 @@ enum End {
 }
 
 struct Connection<S: Stream> {
-    http: http1::Connection<Strict<S>, Requests>,
+    http: http1::Connection<HalfOpen<S>, Requests>,
     watch: Watch,
     seat: Seat,
     entered: bool,
@@ -252,7 +262,7 @@ impl Watch {
             let time = match phase {
                 Phase::Head => Some(config.header_timeout),
                 Phase::Idle => Some(config.keep_alive),
-                Phase::Busy => None,
+                Phase::Busy | Phase::Queued => None,
             };
             self.deadline = time.map(|time| self.shared.handle.now() + time);
         }

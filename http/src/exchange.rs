@@ -4,8 +4,8 @@ use crate::limit::Permit;
 use crate::listener::Endpoint;
 use crate::request_body::RequestBody;
 use crate::responder::Responder;
-use crate::strict::Refused;
 use roving_runtime::Handle;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// One request, and all it takes to answer it.
@@ -29,14 +29,9 @@ pub trait Application: Send + Sync + 'static {
     /// `handle` is the runtime's.
     fn call(&self, handle: &Handle, exchange: Exchange);
 
-    /// Is told of a client whose request was malformed, or over a limit, and has been answered. Called as `call` is.
-    fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
-        let _ = (endpoint, refused);
-    }
-
-    /// Is told of a client that was turned away for another reason: its TLS handshake failed, or it resets the streams it
-    /// opens. Called as `call` is.
-    fn turned_away(&self, endpoint: &Endpoint, why: &str) {
+    /// Is told of a client that was turned away: its request was malformed, or over a limit, and has been answered; its TLS
+    /// handshake failed; or it resets the HTTP/2 streams it opens. Called as `call` is.
+    fn refused(&self, endpoint: &Endpoint, why: &dyn Display) {
         let _ = (endpoint, why);
     }
 }

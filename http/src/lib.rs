@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod exchange;
 mod guard;
+mod half_open;
 mod http2;
 mod limit;
 mod link;

@@ -3,7 +3,7 @@
 use crate::meter::{Meter, Tally};
 use crate::strict::Watch;
 use http::Method;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What a connection is waited on for.
@@ -16,6 +16,8 @@ pub(crate) enum Phase {
     Busy = 1,
     /// The next request.
     Idle = 2,
+    /// Its turn with the application.
+    Queued = 3,
 }
 
 /// Law: written and read in polls of the connection's task, hence Relaxed; save `end_response`, which is called wherever a
@@ -26,6 +28,8 @@ pub(crate) struct Link {
     /// Changes whenever the phase is set, be it to what it was.
     stamp: AtomicU32,
     last: AtomicBool,
+    /// How many requests have begun.
+    requests: AtomicU64,
     /// Changes whenever something has been written.
     writes: AtomicU32,
     /// What the checker of the stream has found.
@@ -42,6 +46,7 @@ impl Link {
             stamp: AtomicU32::new(0),
             checked: OnceLock::new(),
             last: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
             writes: AtomicU32::new(0),
         }
     }
@@ -58,7 +63,8 @@ impl Link {
         let phase = match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Head,
             1 => Phase::Busy,
-            _ => Phase::Idle,
+            2 => Phase::Idle,
+            _ => Phase::Queued,
         };
         (phase, self.stamp.load(Ordering::Relaxed))
     }
@@ -101,6 +107,18 @@ impl Link {
 
     /// A whole head has come.
     pub(crate) fn begin_request(&self) {
+        self.requests
+            .store(self.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.set(Phase::Busy);
+    }
+
+    /// There are too many requests: this one waits.
+    pub(crate) fn begin_wait(&self) {
+        self.set(Phase::Queued);
+    }
+
+    /// Its turn has come.
+    pub(crate) fn end_wait(&self) {
         self.set(Phase::Busy);
     }
 
@@ -121,6 +139,9 @@ impl Link {
     /// Whether a request was refused in a way that ends the connection: hyper does not say so in the response itself.
     pub(crate) fn is_last(&self) -> bool {
         let refused = || self.checked.get().and_then(Watch::refused);
-        self.last.load(Ordering::Relaxed) || refused().is_some_and(|refused| refused.in_body)
+        // The checker reads ahead: requests before the one that it refused are answered as any.
+        let begun = self.requests.load(Ordering::Relaxed);
+        self.last.load(Ordering::Relaxed)
+            || refused().is_some_and(|refused| refused.in_body && refused.request <= begun)
     }
 }

@@ -158,7 +158,7 @@ impl Responder {
         }
     }
 
-    /// Whether the client has gone, as far as is known: with its connection, or half of it, closed.
+    /// Whether the client has gone, as far as is known: see [`Config::half_close`](crate::Config::half_close).
     pub fn is_gone(&self) -> bool {
         match &self.pipe {
             Some(pipe) => pipe.is_gone(),

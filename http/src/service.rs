@@ -13,7 +13,7 @@ use crate::response_body::ResponseBody;
 use crate::server::Context;
 use crate::slot::Slot;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use roving_runtime::Sleep;
@@ -62,7 +62,10 @@ impl Requests {
                     permit: Permit::new(context.clone()),
                     since: None,
                 },
-                Asked::Queued(waiting) => Stage::Queued(waiting),
+                Asked::Queued(waiting) => {
+                    context.link.begin_wait();
+                    Stage::Queued(waiting)
+                }
                 Asked::Refused => {
                     context.shared.counts.refused();
                     Stage::Refused(StatusCode::SERVICE_UNAVAILABLE)
@@ -83,9 +86,6 @@ impl Requests {
         let target = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
         if target > config.max_target {
             return Some(StatusCode::URI_TOO_LONG);
-        }
-        if head.method == Method::CONNECT {
-            return Some(StatusCode::NOT_IMPLEMENTED);
         }
         body.failure().map(status_of)
     }
@@ -130,6 +130,7 @@ impl Future for Reply {
             let next = match &mut this.stage {
                 Stage::Queued(waiting) => {
                     ready!(waiting.poll(context));
+                    this.context.link.end_wait();
                     Stage::Receiving {
                         permit: Permit::new(this.context.clone()),
                         since: None,

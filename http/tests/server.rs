@@ -6,7 +6,7 @@ use roving_http::{BodyError, Chunk, Config, Exchange, Head, Listener, Server, Wr
 use roving_runtime::net::TcpListener;
 use roving_runtime::{Runtime, sync::Event};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -239,9 +239,13 @@ fn a_writer_waits_for_its_client_and_learns_that_it_went() {
 
 #[test]
 fn a_hook_is_called_when_the_client_goes() {
+    let config = Config {
+        half_close: false,
+        ..Config::default()
+    };
     let (said, hear) = mpsc::channel();
     let said = Arc::new(Mutex::new(said));
-    let serving = serve(Config::default(), move |mut exchange: Exchange| {
+    let serving = serve(config, move |mut exchange: Exchange| {
         let gone = Arc::new(Event::new());
         let hook = gone.clone();
         let streams = exchange.request.uri.path() == "/stream";
@@ -399,7 +403,10 @@ fn a_server_that_hands_over_leaves_nobody_unanswered() {
     hear.recv_timeout(WAIT).expect("it begins");
     // The first has been accepted by now: one that connected after it has been answered.
     let mut later = old.client();
-    send(&mut later, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    send(
+        &mut later,
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    );
     assert_eq!(response(&mut later).2, b"hello");
     old.server.hand_over();
     let soon = Some(Instant::now() + Duration::from_millis(20));
@@ -417,4 +424,74 @@ fn a_server_that_hands_over_leaves_nobody_unanswered() {
     }
     assert!(old.server.wait(Some(Instant::now() + WAIT)).expect("no fiber"));
     old.stop();
+}
+
+/// A response in parts, the first of which goes when the client has ended its side.
+fn parts_after_the_end(mut exchange: Exchange) {
+    assert_eq!(read_all(&mut exchange), Ok(5));
+    let _ = exchange.responder.start(Head::default(), Some(300_000));
+    for _ in 0..3 {
+        if exchange.responder.wait_for_room(None) != Ok(Written::Room) {
+            return;
+        }
+        let _ = exchange.responder.write(Bytes::from(vec![b'x'; 100_000]));
+    }
+    exchange.responder.finish();
+}
+
+const HALF: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+
+#[test]
+fn a_client_that_ends_its_sending_half_gets_its_responses() {
+    let (go, gone) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let (open, hook) = (go.clone(), gone.clone());
+    let config = Config {
+        // The end of the connection is the end of the client's, not that of its time.
+        keep_alive: WAIT,
+        ..Config::default()
+    };
+    let serving = serve(config, move |exchange: Exchange| {
+        let hook = hook.clone();
+        exchange.responder.on_gone(move || hook.set());
+        open.wait().expect("nobody cancels");
+        parts_after_the_end(exchange);
+    });
+    let mut client = serving.client();
+    // Two of them, one behind the other.
+    send(&mut client, &HALF.repeat(2));
+    client.get_ref().shutdown(Shutdown::Write).expect("it is open");
+    assert!(!gone.wait_timeout(Duration::from_millis(50)).expect("no fiber"));
+    go.set();
+    for _ in 0..2 {
+        let (status, _, body) = response(&mut client);
+        assert_eq!((status, body.len()), (200, 300_000));
+    }
+    let began = Instant::now();
+    assert!(is_closed(&mut client));
+    assert!(began.elapsed() < WAIT / 2);
+    assert!(!gone.is_set());
+    serving.stop();
+}
+
+#[test]
+fn where_it_counts_as_gone_it_is() {
+    let gone = Arc::new(Event::new());
+    let hook = gone.clone();
+    let config = Config {
+        half_close: false,
+        ..Config::default()
+    };
+    let serving = serve(config, move |exchange: Exchange| {
+        let hook = hook.clone();
+        exchange.responder.on_gone(move || hook.set());
+        while !exchange.responder.is_gone() {
+            roving_runtime::sleep(Duration::from_millis(1)).expect("nobody cancels");
+        }
+    });
+    let mut client = serving.client();
+    send(&mut client, HALF);
+    client.get_ref().shutdown(Shutdown::Write).expect("it is open");
+    assert!(gone.wait_timeout(WAIT).expect("no fiber"));
+    assert!(is_closed(&mut client));
+    serving.stop();
 }

@@ -88,6 +88,9 @@ def test_requests_and_responses(tls: bool) -> None:
         assert answer.body.decode().split("\n") == [
             "GET", "/a b", "c=d", "example.org", "a=1; b=2", scheme, "0",
         ]  # fmt: skip
+        # However many fields they come in, they are one.
+        many = client.get("/", *(("cookie", f"c{number}=1") for number in range(150)))
+        assert (many.status, many.body.count(b"=1")) == (200, 150)
         assert (answer.status, answer.headers["x-protocol"]) == (200, "HTTP/2.0")
         assert answer.headers["content-length"] == str(len(answer.body))
         assert "date" in answer.headers
@@ -366,6 +369,7 @@ WRONG: list[tuple[str, dict[str, object], list[tuple[str, str]], int | None]] = 
     ("user", {"authority": "me@a"}, [], 400),
     ("path", {"path": "/a%zz"}, [], 400),
     ("asterisk", {"path": "*"}, [], 400),
+    ("expectation", {}, [("expect", "more")], 417),
     ("CONNECT", {"method": "CONNECT"}, [], None),
     ("connection", {}, [("connection", "close")], None),
     ("transfer-encoding", {}, [("transfer-encoding", "chunked")], None),

@@ -13,6 +13,7 @@ import pytest
 import roving
 from serving import WAIT, Environ, Serving, StartResponse
 from serving import quiet_log as quiet_log
+from test_serve_admin import metrics
 
 pytestmark = pytest.mark.usefixtures("quiet_log")
 
@@ -171,12 +172,15 @@ def test_nobody_reads_the_pipe(tmp_path: Path) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with Serving(application, access_log=str(path), access_log_format="%({x}i)s") as server:
+        options = {"access_log": str(path), "access_log_format": "%({x}i)s", "admin_bind": "127.0.0.1:0"}
+        with Serving(application, **options) as server:
+            assert metrics(server)["roving_access_log_lost_total"] == 0
             with contextlib.closing(server.client()) as client:
                 for _ in range(250):
                     assert client.get("/", "X: " + "x" * 30_000).status == 201
             is_done, lost = server.handle._server.log_status()
             assert (is_done, lost > 0) == (False, True)
+            assert metrics(server)["roving_access_log_lost_total"] == lost
             os.set_blocking(reader, True)
             text = b""
             while text.count(b"\n") < 250 - lost:

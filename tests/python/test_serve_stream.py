@@ -152,8 +152,8 @@ def test_fibers_are_cancelled_if_asked(cancels: bool, stage: str) -> None:
             client.head()
         client.close()
         if not cancels:
-            while server.handle.stats()["connections"]:
-                roving.sleep(0.001)
+            # It may have ended its sending half alone.
+            assert not ended.wait(0.05)
             go_on.set()
         assert ended.wait(20)
         assert server.log == []

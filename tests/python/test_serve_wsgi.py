@@ -331,9 +331,10 @@ def test_fields_go_as_they_are() -> None:
         assert found.all("transfer-encoding") == ["chunked"]
 
 
-def test_the_application_may_close_the_connection() -> None:
+@pytest.mark.parametrize("value", ["close", "Close", "Keep-Alive, close"])
+def test_the_application_may_close_the_connection(value: str) -> None:
     """By the one thing it may say of it."""
-    with Serving(watched(Watched(b"a"), "200 OK", ("Connection", "close"))) as server:
+    with Serving(watched(Watched(b"a"), "200 OK", ("Connection", value))) as server:
         with contextlib.closing(server.client()) as client:
             assert client.get()["connection"] == "close"
             assert client.is_closed()

@@ -32,9 +32,9 @@ impl Service<Request<Incoming>> for Service2 {
         let stream = self.streams.open();
         let head_only = request.method() == Method::HEAD;
         let (mut parts, body) = request.into_parts();
-        let refusal = check(&parts, self.requests.max_fields()).err().map(Fault::status);
-        // Where Host alone says whom the request is for, it does.
+        // First: as fields they are one.
         join_cookies(&mut parts);
+        let refusal = check(&parts, self.requests.max_fields()).err().map(Fault::status);
         request = Request::from_parts(parts, body);
         Reply2 {
             reply: self.requests.begin(request, refusal),
@@ -51,6 +51,10 @@ fn check(head: &Parts, fields: usize) -> Result<(), Fault> {
     }
     if head.method == Method::CONNECT {
         return Err(Fault::Connect);
+    }
+    let mut expectations = head.headers.get_all(header::EXPECT).iter();
+    if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Fault::Expect);
     }
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let (host, second) = (hosts.next(), hosts.next());

@@ -151,6 +151,11 @@ impl<I: Read + Write + Unpin> Strict<I> {
         &self.io
     }
 
+    /// Whether the client has ended its side, and all that it sent has been given.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.reading == Reading::Eof
+    }
+
     /// Answers 408 in [`close`](Strict::close) where a head has begun, after hyper has given up waiting for it.
     pub fn time_out(&mut self) {
         if let Some(refused) = self.checker.time_out(&self.held) {

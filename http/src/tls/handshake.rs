@@ -7,14 +7,31 @@
 use super::files::Loaded;
 use super::stream::TlsStream;
 use super::wire::Wire;
-use hyper::rt::{Read, Write};
+use hyper::rt::{Read, ReadBuf, Write};
 use roving_runtime::Handle;
 use rustls::ServerConnection;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// After an alert a client is read from for so long, and so many bytes.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 << 10);
+
+/// Why there is no TLS, and the stream of a client that has been told.
+pub(crate) struct Refusal<S> {
+    pub(crate) error: io::Error,
+    pub(crate) stream: Option<S>,
+}
+
+impl<S> From<io::Error> for Refusal<S> {
+    fn from(error: io::Error) -> Self {
+        Self { error, stream: None }
+    }
+}
 
 /// Shakes hands. The caller sees to it that this does not last for ever.
 ///
@@ -25,7 +42,7 @@ pub(crate) async fn accept<S: Read + Write + Unpin>(
     stream: S,
     loaded: &Loaded,
     handle: &Handle,
-) -> io::Result<Option<TlsStream<S>>> {
+) -> Result<Option<TlsStream<S>>, Refusal<S>> {
     let mut wire = Wire::new(stream);
     let session = ServerConnection::new(loaded.config.clone()).map_err(io::Error::other)?;
     let mut session = Box::new(session);
@@ -39,7 +56,8 @@ pub(crate) async fn accept<S: Read + Write + Unpin>(
                 false => Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "the client left during the TLS handshake",
-                )),
+                )
+                .into()),
             };
         }
         silent = false;
@@ -54,11 +72,33 @@ pub(crate) async fn accept<S: Read + Write + Unpin>(
             // The alert, and the end; whether the client takes them is its affair.
             let _ = poll_fn(|context| wire.poll_drain(&mut session, context)).await;
             let _ = poll_fn(|context| Pin::new(&mut wire.io).poll_shutdown(context)).await;
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            return Err(Refusal {
+                error: io::Error::new(io::ErrorKind::InvalidData, error),
+                stream: Some(wire.io),
+            });
         }
     }
     poll_fn(|context| wire.poll_drain(&mut session, context)).await?;
     Ok(Some(TlsStream::new(wire, session)))
+}
+
+/// Reads on, for a while, until the client ends its side: closed with bytes unread the connection would be reset, and a reset
+/// may overtake the alert.
+pub(crate) async fn linger<S: Read + Unpin>(mut stream: S, handle: &Handle) {
+    let mut limit = pin!(handle.sleep_until(handle.now() + LINGER.0));
+    let mut left = LINGER.1;
+    poll_fn(|context| {
+        loop {
+            let mut scratch = [MaybeUninit::uninit(); 4096];
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match Pin::new(&mut stream).poll_read(context, buf.unfilled()) {
+                Poll::Ready(Ok(())) if (1..left).contains(&buf.filled().len()) => left -= buf.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return limit.as_mut().poll(context),
+            }
+        }
+    })
+    .await;
 }
 
 type Processed = (Box<ServerConnection>, Result<(), rustls::Error>);

@@ -24,7 +24,7 @@ mod stream;
 mod wire;
 
 pub use files::{ClientAuth, Tls, TlsError, TlsFiles};
-pub(crate) use handshake::accept;
+pub(crate) use handshake::{Refusal, accept, linger};
 
 /// What a TLS connection has agreed on.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ mod invalid;
 mod limits;
 mod parts;
 mod serving;
+mod sockets;
 mod stream;
 mod through_hyper;
 mod valid;

@@ -6,6 +6,9 @@ use super::request::Wsgi;
 use super::writer::Writer;
 use crate::held::Held;
 use crate::native;
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header;
 use http::request::Parts;
 use pyo3::prelude::*;
@@ -43,6 +46,14 @@ fn latin1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// Base64 with its padding or without, and whatever bits are left over: it is read for a line of a log.
+const BASIC: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
 /// The name in an `Authorization` field of the Basic kind.
 fn user(request: &Parts) -> Option<String> {
     let value = request.headers.get(header::AUTHORIZATION)?.as_bytes();
@@ -50,23 +61,7 @@ fn user(request: &Parts) -> Option<String> {
     if !kind.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    let (mut decoded, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for byte in code.trim_ascii().iter().take_while(|byte| **byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            decoded.push((bits >> count) as u8);
-        }
-    }
+    let decoded = BASIC.decode(code.trim_ascii()).ok()?;
     let name = decoded.split(|byte| *byte == b':').next()?;
     Some(latin1(name).into_owned()).filter(|name| !name.is_empty())
 }

@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// So many bytes may wait for the thread.
@@ -19,7 +20,11 @@ struct Shared {
     state: Mutex<State>,
     /// Told when there is something for the thread to do and it waits.
     work: Condvar,
+    lost: Lost,
 }
+
+/// How many lines were lost; for whoever wants to look, as long as he likes.
+pub(crate) type Lost = Arc<AtomicU64>;
 
 /// Under a lock that is held for a few instructions, and the copy of a line.
 #[derive(Default)]
@@ -31,7 +36,6 @@ struct State {
     /// The thread has taken lines that it has not written yet.
     writes: bool,
     closed: bool,
-    lost: u64,
 }
 
 impl Shared {
@@ -63,7 +67,7 @@ impl Shared {
             if file.write_all(&lines).is_err() {
                 // A full disk may have room later.
                 let count = lines.iter().filter(|byte| **byte == b'\n').count();
-                self.state().lost += count as u64;
+                self.lost.fetch_add(count as u64, Relaxed);
             }
             lines.clear();
         }
@@ -84,6 +88,7 @@ impl LogFile {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
+            lost: Lost::default(),
         });
         let theirs = shared.clone();
         std::thread::Builder::new()
@@ -96,7 +101,8 @@ impl LogFile {
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.shared.state();
         if state.buffer.len() + line.len() > MOST {
-            state.lost += 1;
+            drop(state);
+            self.shared.lost.fetch_add(1, Relaxed);
             return;
         }
         state.buffer.extend_from_slice(line);
@@ -121,7 +127,12 @@ impl LogFile {
     pub(crate) fn status(&self) -> (bool, u64) {
         let state = self.shared.state();
         let is_done = state.buffer.is_empty() && state.next.is_none() && !state.writes;
-        (is_done, state.lost)
+        (is_done, self.shared.lost.load(Relaxed))
+    }
+
+    /// How many lines were lost.
+    pub(crate) fn lost(&self) -> Lost {
+        self.shared.lost.clone()
     }
 }
 

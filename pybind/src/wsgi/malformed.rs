@@ -5,6 +5,7 @@ use crate::native;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 use roving_http::Endpoint;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,9 +42,7 @@ impl Malformed {
         Some(std::mem::take(&mut state.untold))
     }
 
-    /// Tells of one, if it is time. On the stack of a fiber.
-    pub(crate) fn tell(&self, py: Python<'_>, host: &str, why: &str) -> PyResult<()> {
-        let Some(untold) = self.count() else { return Ok(()) };
+    fn call(&self, py: Python<'_>, host: &str, why: &str, untold: u64) -> PyResult<()> {
         let arguments = [
             PyString::new(py, host).into_any(),
             PyString::new(py, why).into_any(),
@@ -52,20 +51,23 @@ impl Malformed {
         native::invoke(self.tell.bind(py), arguments.each_ref()).map(drop)
     }
 
+    /// Tells of one, if it is time. On the stack of a fiber.
+    pub(crate) fn tell(&self, py: Python<'_>, host: &str, why: &str) -> PyResult<()> {
+        match self.count() {
+            Some(untold) => self.call(py, host, why, untold),
+            None => Ok(()),
+        }
+    }
+
     /// Has a fiber tell of one, if it is time. In the poll of a connection.
-    pub(crate) fn note(self: &Arc<Self>, server: u32, endpoint: &Endpoint, refused: &dyn std::fmt::Display) {
+    pub(crate) fn note(self: &Arc<Self>, server: u32, endpoint: &Endpoint, why: &dyn Display) {
         let (Some(untold), Some(handle)) = (self.count(), roving_runtime::Handle::current()) else {
             return;
         };
-        let (this, host, why) = (self.clone(), endpoint.remote_host.clone(), refused.to_string());
+        let (this, host, why) = (self.clone(), endpoint.remote_host.clone(), why.to_string());
         // Refused only while the runtime shuts down.
         let _ = native::spawn(&handle, server, move |py| {
-            let arguments = [
-                PyString::new(py, &host).into_any(),
-                PyString::new(py, &why).into_any(),
-                PyInt::new(py, untold).into_any(),
-            ];
-            if let Err(error) = native::invoke(this.tell.bind(py), arguments.each_ref()) {
+            if let Err(error) = this.call(py, &host, &why, untold) {
                 error.write_unraisable(py, None);
             }
         });

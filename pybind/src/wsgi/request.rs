@@ -16,9 +16,9 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use roving_http::strict::Refused;
 use roving_http::{Application, Endpoint, Exchange, Origin, Proxies};
 use roving_runtime::Handle;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -51,15 +51,9 @@ impl Application for Spawner {
         let _ = native::spawn(handle, number, move |py| serve(py, &wsgi, exchange));
     }
 
-    fn refused(&self, endpoint: &Endpoint, refused: &Refused) {
+    fn refused(&self, endpoint: &Endpoint, why: &dyn Display) {
         if let Some(malformed) = &self.0.malformed {
-            malformed.note(self.0.common.number, endpoint, refused);
-        }
-    }
-
-    fn turned_away(&self, endpoint: &Endpoint, why: &str) {
-        if let Some(malformed) = &self.0.malformed {
-            malformed.note(self.0.common.number, endpoint, &why);
+            malformed.note(self.0.common.number, endpoint, why);
         }
     }
 }

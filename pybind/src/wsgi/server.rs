@@ -3,7 +3,7 @@
 use super::access::{Log, Sink};
 use super::environ::Common;
 use super::format::Format;
-use super::log_file::LogFile;
+use super::log_file::{LogFile, Lost};
 use super::malformed::Malformed;
 use super::request::{self, Spawner, Wsgi};
 use super::tls;
@@ -40,6 +40,16 @@ pub(crate) struct Server {
     number: u32,
     tls: Option<Arc<Tls>>,
     wsgi: Arc<Wsgi>,
+}
+
+impl Server {
+    /// How many lines of the access log were lost, where it is written to a file.
+    pub(super) fn lost_lines(&self) -> Option<Lost> {
+        match &self.wsgi.access.as_ref()?.sink {
+            Sink::File(file) => Some(file.lost()),
+            Sink::Python(_) => None,
+        }
+    }
 }
 
 /// Sets what an option says.
@@ -155,6 +165,8 @@ impl Server {
         let format = Format::parse(&format).map_err(PyValueError::new_err)?;
         request::prepare(py);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        // Who wants to know at once that a client has gone cannot wait for a write to fail.
+        config.half_close = !cancel;
         let wsgi = Wsgi {
             callable: Held::new(application.clone().unbind()),
             common: Common {

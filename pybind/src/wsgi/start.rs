@@ -148,7 +148,8 @@ fn add(prepared: &mut Prepared, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny
         return Ok(());
     }
     if name == header::CONNECTION {
-        prepared.close |= value.as_bytes().eq_ignore_ascii_case(b"close");
+        let mut options = value.as_bytes().split(|byte| *byte == b',');
+        prepared.close |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         return Ok(());
     }
     if HOP_BY_HOP.contains(&name) || name == "keep-alive" {
