@@ -399,7 +399,10 @@ fn a_server_that_hands_over_leaves_nobody_unanswered() {
     hear.recv_timeout(WAIT).expect("it begins");
     // The first has been accepted by now: one that connected after it has been answered.
     let mut later = old.client();
-    send(&mut later, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    send(
+        &mut later,
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    );
     assert_eq!(response(&mut later).2, b"hello");
     old.server.hand_over();
     let soon = Some(Instant::now() + Duration::from_millis(20));

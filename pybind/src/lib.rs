@@ -30,6 +30,7 @@ mod seams;
 mod shim;
 mod sync;
 mod testing;
+mod thread_locals;
 mod timeout;
 mod wait;
 mod wsgi;

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 
 import pytest
 from reloads import GATED, Reloading, Site, is_there, site
@@ -256,3 +257,30 @@ def test_the_folder_goes_by_its_name(site: Site, tmp_path_factory: pytest.TempPa
         server.handed_over()
         assert server.get() == b"two"
         server.stop()
+
+
+_ACTIVATE = """
+import os, sys
+# As systemd does: descriptors from 3 on, and the number of the process that is to have them.
+numbers = [int(number) for number in sys.argv[1].split(",")]
+for index, number in enumerate(numbers):
+    os.dup2(number, 50 + index)
+for index in range(len(numbers)):
+    os.dup2(50 + index, 3 + index, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(numbers)), LISTEN_FDNAMES="web:admin")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_sockets_of_systemd_stay(site: Site) -> None:
+    """They are passed on from process to process, each for what it is for."""
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("127.0.0.1", 0)) as admin:
+        numbers = [web.fileno(), admin.fileno()]
+        prefix = [sys.executable, "-c", _ACTIVATE, "{},{}".format(*numbers)]
+        with Reloading(site, place=(), prefix=prefix, pass_fds=numbers) as server:
+            for version in ("two", "three"):
+                server.reload(version)
+                for listener, path, body in ((web, "/", version.encode()), (admin, "/readyz", b"ok\n")):
+                    with contextlib.closing(Client(listener.getsockname())) as client:
+                        assert client.get(path).body == body
+            server.stop()
