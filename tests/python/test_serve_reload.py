@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 
+import http2
 import pytest
 from reloads import GATED, Reloading, Site, is_there, site
 from serving import WAIT, Client, request
@@ -284,3 +285,19 @@ def test_sockets_of_systemd_stay(site: Site) -> None:
                     with contextlib.closing(Client(listener.getsockname())) as client:
                         assert client.get(path).body == body
             server.stop()
+
+
+def test_http2_connections_end_after_what_was_asked(site: Site) -> None:
+    """One that was used is told to go; one that has said nothing yet is answered first."""
+    with Reloading(site) as server:
+        with http2.connected(server.port) as used, http2.connected(server.port) as fresh:
+            assert used.answer(used.request()).body == b"one"
+            server.reload("two")
+            assert fresh.answer(fresh.request()).body == b"one"
+            for client in (used, fresh):
+                while client.gone_away is None:
+                    client.receive()
+                assert client.gone_away == 0
+        with http2.connected(server.port) as client:
+            assert client.answer(client.request()).body == b"two"
+        server.stop()
