@@ -44,6 +44,29 @@ void rv_begin(struct rv_fiber *f, PyObject *object) {
     f->object = object;
 }
 
+void rv_locals_lend(struct rv_fiber *f, const struct rv_locals *set) {
+    PyThreadState *ts = f->worker->tstate;
+    assert(ts->threading_local_key == NULL && ts->threading_local_sentinel == NULL);
+    ts->threading_local_key = set->key;
+    ts->threading_local_sentinel = set->sentinel;
+    f->ident = set->ident;
+}
+
+int rv_locals_take(struct rv_fiber *f, struct rv_locals *set) {
+    PyThreadState *ts = f->worker->tstate;
+    if (ts->threading_local_key == NULL || ts->threading_local_sentinel == NULL) {
+        return 0;
+    }
+    *set = (struct rv_locals){ts->threading_local_key, ts->threading_local_sentinel, f->ident, f->worker->thread};
+    ts->threading_local_key = NULL;
+    ts->threading_local_sentinel = NULL;
+    /* Destructors run still, and may park. Two fibers with one ident would both own what either has locked. */
+    f->ident = RV_BARE_IDENT | f->number;
+    return 1;
+}
+
+unsigned long long rv_locals_thread(struct rv_fiber *f) { return f->worker->thread; }
+
 PyObject *rv_invoke(PyObject *callable, PyObject *const *args, size_t count) {
 #if PY_VERSION_HEX < 0x030E0000
     __attribute__((cleanup(hang))) int armed = 1;

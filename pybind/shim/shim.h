@@ -83,8 +83,9 @@ struct rv_tracing {
  * Law: touched by the fiber's worker alone, attached; by the collector, while it has stopped that worker. */
 struct rv_fiber {
     struct rv_worker *worker;
-    /* What get_ident gives in it: RV_FIBER_IDENT and its number. */
+    /* What get_ident gives in it: RV_FIBER_IDENT and its number, or that of the thread-locals it was lent. */
     unsigned long long ident;
+    unsigned long long number;
     /* How many times it held the lock of the C part of `warnings` when it left its stack. */
     size_t warnings_level;
     /* Its object, borrowed from the Rust side, which holds it until the fiber has ended. */
@@ -275,6 +276,20 @@ PyObject *rv_call(struct rv_fiber *f, PyObject *object, PyObject *callable, PyOb
                   PyObject *context, PyObject **error);
 /* Gives a fiber whose first call is Rust code its object, borrowed until rv_finish. */
 void rv_begin(struct rv_fiber *f, PyObject *object);
+
+/* A set of thread-locals: what threading.local knows a thread by, and the ident that goes with it. A cache of clients may compare
+ * idents to see that a client stays where it was made; so whoever has the set has the ident. */
+struct rv_locals {
+    PyObject *key, *sentinel;
+    unsigned long long ident;
+    /* The only thread whose fibers may have it: clients may be a thread's, as those of sqlite3 are. */
+    unsigned long long thread;
+};
+/* Gives a fiber that has run no Python code yet a set, whose references are given away with it. */
+void rv_locals_lend(struct rv_fiber *f, const struct rv_locals *set);
+/* Takes the set of a fiber that will run no more Python code but destructors, with its references; 0 when it has none. */
+int rv_locals_take(struct rv_fiber *f, struct rv_locals *set);
+unsigned long long rv_locals_thread(struct rv_fiber *f);
 /* A call, or an iterator's next item, from Rust code in such a fiber: no frame of Rust's is unwound should the thread end
  * in it. NULL with an exception set; of rv_next also without one, at the end. */
 PyObject *rv_invoke(PyObject *callable, PyObject *const *args, size_t count);
@@ -289,6 +304,8 @@ PyObject *rv_keep_arguments(PyObject *const *args, Py_ssize_t count);
 
 /* The bit that tells the ident of a fiber from that of a thread, which is an address. Not the sign of a long. */
 #define RV_FIBER_IDENT (1ULL << 62)
+/* And in one whose thread-locals have been taken: the ident went with them, and may be another fiber's by now. */
+#define RV_BARE_IDENT (RV_FIBER_IDENT | 1ULL << 61)
 
 extern __thread struct rv_worker *rv_worker_here __attribute__((tls_model("initial-exec"), visibility("hidden")));
 

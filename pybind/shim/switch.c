@@ -16,6 +16,7 @@ struct rv_fiber *rv_fiber_first(void *room, size_t size, uintptr_t stack_low, ui
     struct rv_fiber *f = room;
     f->worker = w;
     f->ident = RV_FIBER_IDENT | number;
+    f->number = number;
     f->warnings_level = 0;
     f->object = NULL;
     f->stack_low = stack_low;

@@ -31,6 +31,7 @@ mod shim;
 mod sync;
 mod tasks;
 mod testing;
+mod thread_locals;
 mod timeout;
 mod wait;
 mod wsgi;

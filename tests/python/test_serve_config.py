@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,10 @@ def test_a_file_is_served_by(folder: Path) -> None:
             assert client.get("/1").body == b"hello"
         with contextlib.closing(Client("admin")) as client:
             assert client.get("/readyz").body == b"ok\n"
+        # It is logged after its response has been sent.
+        deadline = time.monotonic() + WAIT
+        while not (folder / "log").read_text() and time.monotonic() < deadline:
+            pass
         (folder / "log").rename(folder / "moved")
         server.process.send_signal(signal.SIGUSR1)
         assert server.process.stderr is not None

@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import socket
+import sys
 
+import http2
 import pytest
 from reloads import GATED, Reloading, Site, is_there, site
 from serving import WAIT, Client, request
@@ -255,4 +257,47 @@ def test_the_folder_goes_by_its_name(site: Site, tmp_path_factory: pytest.TempPa
         server.send(signal.SIGHUP)
         server.handed_over()
         assert server.get() == b"two"
+        server.stop()
+
+
+_ACTIVATE = """
+import os, sys
+# As systemd does: descriptors from 3 on, and the number of the process that is to have them.
+numbers = [int(number) for number in sys.argv[1].split(",")]
+for index, number in enumerate(numbers):
+    os.dup2(number, 50 + index)
+for index in range(len(numbers)):
+    os.dup2(50 + index, 3 + index, inheritable=True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(numbers)), LISTEN_FDNAMES="web:admin")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_sockets_of_systemd_stay(site: Site) -> None:
+    """They are passed on from process to process, each for what it is for."""
+    with socket.create_server(("127.0.0.1", 0)) as web, socket.create_server(("127.0.0.1", 0)) as admin:
+        numbers = [web.fileno(), admin.fileno()]
+        prefix = [sys.executable, "-c", _ACTIVATE, "{},{}".format(*numbers)]
+        with Reloading(site, place=(), prefix=prefix, pass_fds=numbers) as server:
+            for version in ("two", "three"):
+                server.reload(version)
+                for listener, path, body in ((web, "/", version.encode()), (admin, "/readyz", b"ok\n")):
+                    with contextlib.closing(Client(listener.getsockname())) as client:
+                        assert client.get(path).body == body
+            server.stop()
+
+
+def test_http2_connections_end_after_what_was_asked(site: Site) -> None:
+    """One that was used is told to go; one that has said nothing yet is answered first."""
+    with Reloading(site) as server:
+        with http2.connected(server.port) as used, http2.connected(server.port) as fresh:
+            assert used.answer(used.request()).body == b"one"
+            server.reload("two")
+            assert fresh.answer(fresh.request()).body == b"one"
+            for client in (used, fresh):
+                while client.gone_away is None:
+                    client.receive()
+                assert client.gone_away == 0
+        with http2.connected(server.port) as client:
+            assert client.answer(client.request()).body == b"two"
         server.stop()

@@ -23,6 +23,7 @@ mod environ;
 mod file;
 mod format;
 mod input;
+mod locals;
 mod log_file;
 mod malformed;
 mod names;

@@ -3,6 +3,7 @@
 use super::access::{Entry, Log};
 use super::environ::{self, Common};
 use super::input::Input;
+use super::locals::Pool;
 use super::malformed::Malformed;
 use super::names::Names;
 use super::respond::respond;
@@ -36,6 +37,8 @@ pub(crate) struct Wsgi {
     pub(crate) ignored: Option<Malformed>,
     /// Is told of requests that were refused before they were any.
     pub(crate) malformed: Option<Arc<Malformed>>,
+    /// Thread-locals that outlive requests, if they do.
+    pub(crate) locals: Option<Pool>,
     /// Whether fibers are cancelled whose clients have gone.
     pub(crate) cancel: bool,
 }
@@ -60,6 +63,9 @@ impl Application for Spawner {
 
 /// Answers a request, on the stack of its fiber. Never panics.
 fn serve(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
+    if let Some(locals) = &wsgi.locals {
+        locals.lend();
+    }
     let served = catch_unwind(AssertUnwindSafe(|| answer(py, wsgi, exchange)));
     if served.is_err() {
         // The hook has written its message, and dropping the exchange has answered.
@@ -69,6 +75,10 @@ fn serve(py: Python<'_>, wsgi: &Wsgi, exchange: Exchange) {
             "?",
             PyString::new(py, "a panic in roving: stderr has the message").as_any(),
         );
+    }
+    // Last: what the request has had is gone by now.
+    if let Some(locals) = &wsgi.locals {
+        locals.take_back();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::access::{Log, Sink};
 use super::environ::Common;
 use super::format::Format;
+use super::locals::Pool;
 use super::log_file::{LogFile, Lost};
 use super::malformed::Malformed;
 use super::request::{self, Spawner, Wsgi};
@@ -135,7 +136,7 @@ impl Server {
         let (mut sink, mut malformed, mut ignored) = (None, None, None);
         let mut format = "combined".to_owned();
         let mut proxies = Proxies::default();
-        let mut files = None;
+        let (mut files, mut locals) = (None, None);
         for (name, value) in options.iter() {
             let name: String = name.extract()?;
             match name.as_str() {
@@ -153,6 +154,7 @@ impl Server {
                 }
                 "ignored" => ignored = Some(Malformed::new(Held::new(value.unbind()))),
                 "malformed" => malformed = Some(Arc::new(Malformed::new(Held::new(value.unbind())))),
+                "locals" => locals = Some(Pool::new(value.extract()?)),
                 "cancel_on_disconnect" => cancel = value.extract()?,
                 _ if set(&mut config, &name, &value)? => {}
                 _ => return Err(PyTypeError::new_err(format!("a server has no option {name}"))),
@@ -180,6 +182,7 @@ impl Server {
             proxies: Some(proxies).filter(|proxies| !proxies.is_empty()),
             ignored,
             malformed,
+            locals,
             cancel,
         };
         let wsgi = Arc::new(wsgi);
@@ -229,6 +232,13 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Drop the thread-locals that were kept for requests, and keep none from now on.
+    fn drop_locals(&self) {
+        if let Some(locals) = &self.wsgi.locals {
+            locals.close();
+        }
     }
 
     /// Wait until there is neither a connection nor a request, for so many seconds at most; whether it came to that.

@@ -101,6 +101,7 @@ class ServerHandle:
         if not finished:
             self._server.cut()
             self._server.wait(1.0)
+        self._server.drop_locals()
         self._finish_log()
         if self._admin is not None:
             # Last: while the server drains it says so.

@@ -127,6 +127,16 @@ OPTIONS = [
         "requests that are open at once on an HTTP/2 connection",
         least=1,
     ),
+    Option(
+        "thread_locals",
+        "",
+        "text",
+        "request",
+        "request: values of threading.local end with it; pooled: they are for requests after it, too",
+    ),
+    Option(
+        "thread_locals_kept", "", "count", "64", "with pooled, sets of them that are kept at once", least=1
+    ),
     Option("root_path", "root_path", "text", "none", "where the application is mounted: its SCRIPT_NAME"),
     Option(
         "forwarded_allow_ips",
@@ -161,6 +171,8 @@ OPTIONS = [
 ]
 
 _BACKLOG = 2048
+# Sets of thread-locals.
+_KEPT = 64
 _OTHERS = ("access_log", "admin_bind", "backlog", "bind")
 _BY_NAME = {name: option for option in OPTIONS for name in (option.name, *option.aliases)}
 
@@ -199,6 +211,11 @@ def settings(options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         checked = _checked(option, value)
         if option.native:
             native[option.native] = checked
+    pooled = options.get("thread_locals") == "pooled"
+    if options.get("thread_locals_kept") is not None and not pooled:
+        raise ValueError("thread_locals_kept is of use only with thread_locals pooled")
+    if pooled:
+        native["locals"] = options.get("thread_locals_kept") or _KEPT
     if files:
         native["tls"] = _tls(files)
     if options.get("forwarded_allow_ips") and options.get("proxy_headers", True):
@@ -266,6 +283,8 @@ def _checked(option: Option, value: Any) -> Any:
         return value
     if not isinstance(value, str):
         raise TypeError(f"{option.name} must be a str, not {type(value).__name__}")
+    if option.name == "thread_locals" and value not in ("request", "pooled"):
+        raise ValueError(f"thread_locals must be request or pooled, and is {value!r}")
     if option.name == "root_path":
         if value and not value.startswith("/"):
             raise ValueError(f"root_path must begin with a slash, and is {value!r}")

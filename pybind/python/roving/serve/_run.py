@@ -15,6 +15,7 @@ from roving.serve import _command, _config
 from roving.serve._admin import AdminListener
 from roving.serve._bind import Listening, activated
 from roving.serve._handle import start
+from roving.serve._jobs import Jobs, find
 from roving.serve._load import CannotLoad, load
 from roving.serve._log import logger
 from roving.serve._service import Process, Service, tend
@@ -67,6 +68,14 @@ def main(arguments: list[str]) -> int:
         return _failed(process, parsed, given, error)
     try:
         application = load(target, folder=parsed.get("app_dir", ""), factory=parsed.get("factory", False))
+        if parsed.get("tasks", []):
+            target = ", ".join([target, *parsed.get("tasks", [])])
+        jobs = Jobs(
+            find(parsed.get("tasks", []), parsed.get("app_dir", "")),
+            queues=parsed.get("tasks_queues", []),
+            concurrency=parsed.get("tasks_concurrency", 100),
+            grace=process.grace,
+        )
     except CannotLoad as error:
         return _failed(process, parsed, given, error)
     except Exception as error:

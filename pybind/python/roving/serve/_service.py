@@ -16,6 +16,7 @@ from roving.serve import _pid
 from roving.serve._admin import AdminListener
 from roving.serve._bind import Listening
 from roving.serve._handle import ServerHandle
+from roving.serve._jobs import Jobs
 from roving.serve._log import logger
 from roving.serve._signals import Signals
 from roving.serve._successor import (
@@ -144,12 +145,15 @@ def _why(changed: list[str]) -> str:
 class Service:
     """A server, and its process."""
 
-    def __init__(self, process: Process, server: ServerHandle, admin: AdminListener | None) -> None:
-        """Take both."""
+    def __init__(
+        self, process: Process, server: ServerHandle, admin: AdminListener | None, jobs: Jobs
+    ) -> None:
+        """Take all of them."""
         self._process = process
         self._signals = process.signals
         self._server = server
         self._admin = admin
+        self._jobs = jobs
 
     def _sockets(self) -> list[tuple[str, Listening]]:
         """Give what it listens on, with the names a successor knows it by."""
@@ -237,10 +241,12 @@ class Service:
         if process.stand_in is not None:
             process.stand_in.signal(signal.SIGTERM)
         began = time.monotonic()
+        self._jobs.stop(process.grace)
         if self._server.close(process.grace):
             logger.info("stopped after %.1f s", time.monotonic() - began)
         else:
             logger.warning("stopped; what was not finished within %g s has been broken off", process.grace)
+        self._jobs.finish()
         process.end_stand_in(max(process.grace - (time.monotonic() - began), 0.0) + _SOON)
         process.end([])
         return 0
@@ -407,10 +413,13 @@ class Service:
         process = self._process
         began = time.monotonic()
         done, writes = os.pipe()
+        # What comes next is the successor's.
+        self._jobs.stop(process.grace)
 
         def finish() -> None:
             try:
                 self._server.wait(process.grace)
+                self._jobs.finish()
             finally:
                 os.close(writes)
 
@@ -429,6 +438,9 @@ class Service:
                 break
         waits.cancel()
         os.close(done)
+        if hurry():
+            self._jobs.hurry()
+        self._jobs.finish()
         # Clients that had nothing to ask so far, and what has taken too long.
         self._server.stop()
         if self._server.close(0.0 if hurry() else 0.5):

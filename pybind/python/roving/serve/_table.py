@@ -31,6 +31,7 @@ GROUPS = {
     "application": "the application",
     "where": "where it listens",
     "process": "the process",
+    "tasks": "background jobs",
     "reload": "reloading (SIGHUP)",
     "limits": "limits",
     "times": "times",
@@ -88,6 +89,18 @@ _PROCESS = [
         "switch",
         "off",
         "refuse to run with a GIL, and imports that would switch it on",
+    ),
+    Entry(
+        "tasks",
+        "tasks",
+        "list",
+        "none",
+        "run the jobs of a roving.tasks.Tasks too, MODULE:NAME, or a module with one called tasks; may be repeated",
+        metavar="MODULE:TASKS",
+    ),
+    Entry("tasks_queues", "tasks", "list", "all", "jobs of this queue alone; may be repeated", metavar="QUEUE"),
+    Entry(
+        "tasks_concurrency", "tasks", "positive", "100", "jobs that run at a time, of each Tasks", metavar="N"
     ),
     Entry(
         "graceful_timeout",
