@@ -337,6 +337,8 @@ impl JobStore {
         let store = Arc::clone(self.store());
         self.finishes.end();
         py.detach(move || store.close());
+        // Who was woken above and looked before it was closed waits again.
+        self.finishes.end();
     }
 
     fn __repr__(&self) -> String {
