@@ -105,11 +105,12 @@ fuzz_flags := --cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cllvm-ar
 
 .PHONY: stress
 stress: export ROVING_STRESS_SECONDS ?= 120
-stress: python ## 10,000 connections, 8,000 with TLS, the seeded stress test, Python's torture, kills of the job store (ROVING_STRESS_SECONDS, ROVING_SEED)
+stress: python ## 10,000 connections, 8,000 with TLS, the seeded stress test, Python's torture, kills of jobs and their store (ROVING_STRESS_SECONDS, ROVING_SEED)
 	ROVING_TLS_CONNECTIONS=8000 $(venv)/python -m pytest -q tests/python/test_patch_ssl_load.py
 	$(call run_some,cargo test --release -p roving-runtime --test ten_thousand -- --ignored --nocapture)
 	$(call run_some,cargo test --release -p roving-runtime --test stress -- --ignored --nocapture)
 	$(venv)/python -m pytest -s tests/python/test_stress.py
+	ROVING_TASKS_KILL_SECONDS=$$ROVING_STRESS_SECONDS $(venv)/python -m pytest -q -s tests/python/test_tasks_kill.py
 	export ROVING_STORE_KILL_SECONDS=$$ROVING_STRESS_SECONDS ROVING_STORE_CUTS=100 ROVING_STORE_MODEL_RUNS=100; \
 		$(call run_some,cargo test --release -p roving-store --test kill --test power --test model -- --nocapture)
 

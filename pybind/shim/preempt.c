@@ -70,7 +70,8 @@ int rv_may_give_way(void) {
  *
  * `async_exc` is the thread's, so it must be raised before any other fiber runs here. Between this check and the next one
  * CPython may run finalizers: where that is to be seen it is put off, and whoever asks asks again. Should one of them
- * wait all the same, `rv_interrupt_away` takes it back. */
+ * wait all the same, `rv_interrupt_away` takes it back. Where the next check is in a finalizer it is raised there, and reported
+ * and lost, as CPython's own asynchronous exceptions are; a cancellation is delivered again after its grace. */
 static void interrupt(struct rv_worker *w, struct rv_fiber *f) {
     PyThreadState *ts = w->tstate;
 #ifdef Py_GIL_DISABLED

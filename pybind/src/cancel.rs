@@ -170,7 +170,10 @@ const SOFT: &str = "the soft limit of this task is over";
 fn takes_soft_timeout() -> bool {
     here(|account, fiber| {
         let shielded = account.with(|scopes| scopes.iter().any(|scope| scope.shield));
-        fiber.is_some_and(|fiber| !shielded && !fiber.is_cancel_requested() && fiber.take_soft_timeout())
+        fiber.is_some_and(|fiber| {
+            let may = !shielded && fiber.is_interruptible() && !fiber.is_cancel_requested();
+            may && fiber.take_soft_timeout()
+        })
     })
 }
 

@@ -250,12 +250,10 @@ impl Fiber {
             .fetch_and(!(INTERRUPTIBLE | SOFT_TIMEOUT), Ordering::Relaxed);
     }
 
-    /// Has SoftTimeout raised in it, once.
+    /// Has SoftTimeout raised in it, once, in the function that may be interrupted.
     pub(crate) fn request_soft_timeout(&self) {
-        if self.is_interruptible() {
-            self.set(SOFT_TIMEOUT);
-            self.handle().cancel();
-        }
+        self.set(SOFT_TIMEOUT);
+        self.handle().cancel();
     }
 
     /// Whether SoftTimeout is to be raised in it, as its account allows; by the fiber itself, which raises it.

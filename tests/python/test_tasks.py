@@ -63,8 +63,9 @@ def test_a_job_runs(tasks: Tasks) -> None:
     assert job.result is None
     with tasks.worker():
         assert job.get(timeout=10) == 3
-    assert (job.status, job.attempts, job.result) == ("succeeded", 1, 3)
-    assert job.error is None
+    state = job.state()
+    assert (state.status, state.attempts, state.error) == ("succeeded", 1, None)
+    assert job.result == 3
     enqueued, started, finished = job.enqueued_at, job.started_at, job.finished_at
     assert enqueued is not None
     assert started is not None

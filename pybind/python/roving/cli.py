@@ -90,8 +90,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         prog="roving", description="Green threads that use every core, for CPython.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    # It has a parser of its own: see main.
+    # They have parsers of their own: see main.
     commands.add_parser("serve", help="serve a WSGI application over HTTP", add_help=False)
+    commands.add_parser("tasks", help="run background jobs, and look after them", add_help=False)
     run = commands.add_parser(
         "run",
         help="run a program whose blocking calls park fibers",
@@ -179,6 +180,10 @@ def main(arguments: list[str] | None = None) -> int:
         from roving.serve._run import main as serve
 
         return serve(given[1:])
+    if given[:1] == ["tasks"]:
+        from roving.tasks._main import main as tasks
+
+        return tasks(given[1:])
     parser, run = _parsers()
     if given[:1] != ["run"]:
         # Its help, or its error: there is no other command.

@@ -98,7 +98,7 @@ fn options(given: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
         let seconds = || crate::timeout::duration(value.extract()?, &name);
         match name.as_str() {
             "clock" => {
-                options.clock = Arc::clone(&value.cast::<ManualClock>()?.get().clock) as Arc<dyn Clock>
+                options.clock = Arc::clone(&value.cast::<ManualClock>()?.get().clock) as Arc<dyn Clock>;
             }
             "max_deaths" => options.max_deaths = Some(value.extract()?),
             "max_payload" => options.max_payload = Some(value.extract()?),

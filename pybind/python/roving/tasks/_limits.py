@@ -44,7 +44,7 @@ class Limits:
         if running.over or running.reason is not None:
             return
         running.reason = reason
-        # Of one that is just beginning the fiber is not known yet: whoever begins it looks for the reason.
+        # A fiber that has not begun would never begin, and nobody would acknowledge: it looks for the reason.
         if running.fiber is not None:
             self.tell(running, reason)
 

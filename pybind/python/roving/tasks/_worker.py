@@ -39,7 +39,8 @@ class Running:
         """Take what was claimed."""
         self.token = token
         self.record = record
-        self.fiber: roving.Fiber[None] | None = None
+        self.fiber: roving.Fiber[Any] | None = None
+        """What runs it, once it has begun."""
         self.reason: str | None = None
         """Why it was asked to stop: timeout, cancel or stop."""
         self.over = False
@@ -231,16 +232,13 @@ class Worker:
         id = running.record["id"]
         self._running[id] = running
         options = roving.options(name=f"job {id}", daemon=True, background=True)
-        running.fiber = options.spawn(self._job, running)
-        task = self.tasks._by_name.get(running.record["task"])
-        if running.reason is not None:
-            self._limits.tell(running, running.reason)
-        if task is not None and (task.options.timeout or task.options.soft_timeout):
-            self._limits.add(running, task.options.timeout, task.options.soft_timeout)
+        options.spawn(self._job, running)
 
     def _job(self, running: Running) -> None:
         try:
-            ended = run(self.tasks, running.record, lambda: running.reason)
+            # Before it looks whether it is to stop: whoever wants it to says so first, and then looks for it.
+            running.fiber = roving.current()
+            ended = self._run(running)
             running.over = True
             # Whoever stops it now is late, and what follows waits.
             with roving.shield():
@@ -250,6 +248,14 @@ class Worker:
             self._running.pop(running.record["id"], None)
             if self._wants_room or self._stops or self._drains:
                 self._watch.wake()
+
+    def _run(self, running: Running) -> Ended:
+        if running.reason is not None:
+            return Ended(("cancelled",) if running.reason == "cancel" else ("hand_back",))
+        task = self.tasks._by_name.get(running.record["task"])
+        if task is not None and (task.options.timeout or task.options.soft_timeout):
+            self._limits.add(running, task.options.timeout, task.options.soft_timeout)
+        return run(self.tasks, running.record, lambda: running.reason)
 
     def _acknowledge(self, running: Running, ended: Ended) -> None:
         attempt = Attempt(self.tasks, running.record)
