@@ -511,3 +511,29 @@ print("ok")
         workers=2,
         timeout=120,
     )
+
+
+def test_a_program_that_just_ends(tmp_path: Path) -> None:
+    """Its worker hands back what runs; no job is taken for one that failed, or died."""
+    check(
+        f"""
+from roving.tasks import Tasks
+tasks = Tasks("sqlite:{tmp_path}/jobs.db")
+begun = roving.Event()
+
+@tasks.task(name="hang")
+def hang():
+    begun.set()
+    roving.Event().wait()
+
+worker = tasks.worker().start()
+hang.delay()
+begun.wait()
+print("ok")
+""",
+        workers=2,
+    )
+    with Tasks(f"sqlite:{tmp_path}/jobs.db") as tasks:
+        (state,) = tasks.jobs()
+        assert (state.status, state.attempts, state.deaths) == ("queued", 0, 0)
+        assert tasks._admin.workers() == []

@@ -30,8 +30,9 @@ Many calls, and calls that block
     futures.FiberExecutor          for what takes a concurrent.futures.Executor
 Code that knows nothing of fibers
     patch                          its blocking calls park the fiber; so do those of `roving run program.py`
-Servers
+Servers and background jobs
     serve                          a WSGI application over HTTP; so does `roving serve module:app`
+    tasks                          durable background jobs: import roving.tasks, `roving tasks worker module`
 The runtime
     configure, stats               how it works; how it does
     excepthook                     is told of failures that nobody took

@@ -335,8 +335,9 @@ impl JobStore {
     /// Finish what was begun, and refuse all calls after that.
     fn close(&self, py: Python<'_>) {
         let store = Arc::clone(self.store());
-        self.finishes.end();
         py.detach(move || store.close());
+        // After it: whoever begins to wait from here on finds it closed, and whoever waits looks again.
+        self.finishes.end();
     }
 
     fn __repr__(&self) -> String {

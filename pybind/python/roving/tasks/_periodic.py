@@ -158,7 +158,7 @@ class Beat:
         if tick is None:
             return
         how, found = self._admin.tick(periodic.name, _milliseconds(tick), periodic.job())
-        self._last[periodic.name] = _datetime(int(found)) if how == "past" else tick
+        self._last[periodic.name] = tick
         if how == "duplicate":
             logger.warning(
                 "periodic task %s: the job before, %s, is not finished; left out", periodic.name, found
