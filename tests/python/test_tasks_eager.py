@@ -5,6 +5,7 @@ import resource
 from pathlib import Path
 
 import pytest
+import roving
 from child import check
 from roving.tasks import Attempt, EncodeError, JobFailed, StoreError, Tasks, current
 
@@ -121,3 +122,50 @@ def test_a_disk_that_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
                 assert keep.delay("xyz").get(20) == 3
             finally:
                 logging.disable(logging.NOTSET)
+
+
+def test_forks(tmp_path: Path) -> None:
+    """A child opens the file anew, as a server's that forks after the import; its jobs are there for all."""
+    check(
+        f"""
+import os, sys
+from roving.tasks import Tasks
+tasks = Tasks("sqlite:{tmp_path}/jobs.db")
+double = tasks.task(name="double")(lambda n: 2 * n)
+first = double.delay(1)
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        double.delay(21)
+        assert first.status == "queued"
+        status = 0
+    finally:
+        os._exit(status)
+assert os.waitpid(child, 0)[1] == 0
+with tasks.worker() as worker:
+    results = sorted(tasks.job(state.id).get(10) for state in tasks.jobs())
+assert results == [2, 42], results
+print("ok")
+"""
+    )
+
+
+def test_draining_beside_another_worker() -> None:
+    """It ends when the other one has ended the last job."""
+    with Tasks("memory:") as tasks:
+        begun, go = roving.Event(), roving.Event()
+
+        @tasks.task(name="slow", queue="slow")
+        def slow() -> None:
+            begun.set()
+            go.wait()
+
+        with tasks.worker():
+            job = slow.delay()
+            assert begun.wait(10)
+            drains = tasks.worker().start(drain=True)
+            assert not drains.wait(0)
+            go.set()
+            assert drains.wait(10)
+            assert job.status == "succeeded"

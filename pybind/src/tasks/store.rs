@@ -335,9 +335,8 @@ impl JobStore {
     /// Finish what was begun, and refuse all calls after that.
     fn close(&self, py: Python<'_>) {
         let store = Arc::clone(self.store());
-        self.finishes.end();
         py.detach(move || store.close());
-        // Who was woken above and looked before it was closed waits again.
+        // After it: whoever begins to wait from here on finds it closed, and whoever waits looks again.
         self.finishes.end();
     }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-from roving._roving import _JobStore
+from roving._roving import _JobStore, _JobStoreAdmin
 from roving.tasks import _attempt, _options, _periodic
 from roving.tasks._codec import Codec, JSONCodec
 from roving.tasks._failures import DuplicateTask
@@ -65,8 +67,25 @@ class Tasks:
         self._by_name: dict[str, Task[..., Any]] = {}
         self._periodics: dict[str, _periodic.Periodic] = {}
         # Where jobs run eagerly the file is not even made.
-        self._store = _JobStore("memory:" if eager else url, dict(store or {}))
-        self._admin = self._store.admin()
+        self._settings = ("memory:" if eager else url, dict(store or {}))
+        self._opened: tuple[_JobStore, _JobStoreAdmin] | None = None
+        self._parents: object = None
+        self._open()
+        if self._settings[0] != "memory:":
+            _in_children(self)
+
+    def _open(self) -> _JobStore:
+        store = _JobStore(*self._settings)
+        self._opened = (store, store.admin())
+        return store
+
+    @property
+    def _store(self) -> _JobStore:
+        return self._open() if self._opened is None else self._opened[0]
+
+    @property
+    def _admin(self) -> _JobStoreAdmin:
+        return self._store.admin() if self._opened is None else self._opened[1]
 
     # Declaring tasks
 
@@ -261,3 +280,16 @@ class Tasks:
     def __repr__(self) -> str:
         """Say where jobs are."""
         return f"<roving.tasks.Tasks {self.url!r}, {len(self._by_name)} tasks>"
+
+
+def _in_children(tasks: Tasks) -> None:
+    """Have a fork's child open the file anew when it first uses it: the store's threads are its parent's."""
+    known = weakref.ref(tasks)
+
+    def forget() -> None:
+        tasks = known()
+        if tasks is not None:
+            # Kept: to close it would be to wait for threads that are not here.
+            tasks._parents, tasks._opened = tasks._opened, None
+
+    os.register_at_fork(after_in_child=forget)

@@ -80,7 +80,8 @@ class Worker:
         self.concurrency = concurrency
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.grace = grace
-        self._running: dict[str, Running] = {}
+        # By attempt: of a job that was taken over from here, and came back, there are two.
+        self._running: set[Running] = set()
         self._limits = Limits()
         self._finished = roving.Event()
         self._stopping = roving.Event()
@@ -108,6 +109,9 @@ class Worker:
         self._watch = store.watch()
         self._id = store.register(self.name)
         self._drains = drain
+        if drain:
+            # The last job may be another worker's.
+            self._watch.tell_finished()
         self._fiber = roving.options(name="tasks: worker", daemon=True).spawn(self._main)
         if self.tasks._periodics and not drain:
             beat = Beat(store, self.tasks._periodics.values())
@@ -135,8 +139,7 @@ class Worker:
         self._watch.wake()
         finished = self._finished.wait(self.grace if grace is None else grace)
         if not finished:
-            for running in list(self._running.values()):
-                self._limits.stop(running, "stop")
+            self._stop_all()
             # Clean-up has its own grace; a task that never hears is left, and its worker counts as dead.
             if not self._finished.wait(_CLEAN_UP):
                 logger.error("%d jobs do not stop: they are left behind, and run again", len(self._running))
@@ -168,6 +171,7 @@ class Worker:
                 except UnknownWorker:
                     # Somebody took it for dead. Jobs it has run on, and their acknowledgements are stale.
                     logger.warning("the worker %s was given up by the store, and registers again", self.name)
+                    self._stop_all()
                     self._id = self.tasks._store.register(self.name)
                 except StoreError as error:
                     if getattr(error, "kind", "") in ("closed", "forked"):
@@ -201,10 +205,14 @@ class Worker:
             # It has all there is: nobody need tell it that there is room.
             self._wants_room = False
         _, _, cancels, _ = self._watch.wait()
-        for id in cancels:
-            running = self._running.get(id)
-            if running is not None:
-                self._limits.stop(running, "cancel")
+        if cancels:
+            for running in list(self._running):
+                if running.record["id"] in cancels:
+                    self._limits.stop(running, "cancel")
+
+    def _stop_all(self) -> None:
+        for running in list(self._running):
+            self._limits.stop(running, "stop")
 
     def _left(self) -> bool:
         """Whether any job of these queues is still to be run: by this worker, or by one that may die."""
@@ -229,9 +237,9 @@ class Worker:
     # The fiber of a job
 
     def _begin(self, running: Running) -> None:
-        id = running.record["id"]
-        self._running[id] = running
-        options = roving.options(name=f"job {id}", daemon=True, background=True)
+        self._running.add(running)
+        name = f"job {running.record['id']}"
+        options = roving.options(name=name, daemon=True, background=True)
         options.spawn(self._job, running)
 
     def _job(self, running: Running) -> None:
@@ -245,7 +253,7 @@ class Worker:
                 self._acknowledge(running, ended)
         finally:
             running.over = True
-            self._running.pop(running.record["id"], None)
+            self._running.discard(running)
             if self._wants_room or self._stops or self._drains:
                 self._watch.wake()
 
