@@ -138,7 +138,8 @@ def test_idle_connections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         server.until("roving_connections", 0)
     with capsys.disabled():
         print(f" {CONNECTIONS} idle connections: {each / 1024:.1f} KiB each", end="")
-    assert each < 16 * 1024
+    # 16 KiB of them are the buffers that hyper keeps.
+    assert each < 32 * 1024
 
 
 @pytest.mark.parametrize("way", ["download", "upload"])
@@ -181,7 +182,7 @@ def test_a_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
                 time.sleep(0.002)
             found = json.loads(line(process))
         # The slow ones have filled the limit, and the queue.
-        assert full
+        assert full, found
         assert server.metric("roving_requests_refused_total") > 0
         unknown = [key for key in found if not re.fullmatch(r"\w+ (200|0|503|reset)", key)]
         assert not unknown, (found, server.log()[-3000:])
