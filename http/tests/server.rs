@@ -460,3 +460,31 @@ fn where_it_counts_as_gone_it_is() {
     assert!(is_closed(&mut client));
     serving.stop();
 }
+
+#[test]
+fn the_connection_of_a_client_that_ends_its_half_ends_after_its_response() {
+    let (go, begun) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let (open, called) = (go.clone(), begun.clone());
+    let config = Config {
+        keep_alive: WAIT,
+        ..Config::default()
+    };
+    let serving = serve(config, move |exchange: Exchange| {
+        called.set();
+        open.wait().expect("nobody cancels");
+        hello(exchange);
+    });
+    let mut client = serving.client();
+    send(&mut client, HALF);
+    assert!(begun.wait_timeout(WAIT).expect("no fiber"));
+    client.get_ref().shutdown(Shutdown::Write).expect("it is open");
+    // Until the end has been read: nothing tells.
+    std::thread::sleep(Duration::from_millis(50));
+    go.set();
+    assert_eq!(response(&mut client).2, b"hello");
+    // Not only when its time is up.
+    let began = Instant::now();
+    assert!(is_closed(&mut client));
+    assert!(began.elapsed() < WAIT / 2);
+    serving.stop();
+}
