@@ -99,7 +99,7 @@ def upload(port: int, size: int) -> dict[str, int]:
     return {"bytes": int(data.rpartition(b"\r\n")[2])}
 
 
-def requests(port: int, _: random.Random) -> int:
+def requests(port: int, source: random.Random) -> int:
     """Many on one connection, one behind the other."""
     with connect(port) as client:
         for _ in range(50):
@@ -109,7 +109,7 @@ def requests(port: int, _: random.Random) -> int:
     return status
 
 
-def connections(port: int, _: random.Random) -> int:
+def connections(port: int, source: random.Random) -> int:
     """Many that say nothing."""
     for client in [connect(port) for _ in range(50)]:
         client.close()
