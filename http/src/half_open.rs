@@ -6,10 +6,10 @@
 //! While its request only waits for its turn an end is one: most who end then have given up, and where there are too many
 //! requests already nothing is left for those whose answers nobody reads.
 //!
-//! *No wake-up is lost* though a read of the end is pending without a waker: the phase changes in a poll of the connection, when
-//! hyper gives up the response's body, and hyper reads again in that poll, since it wants the next head.
+//! *No wake-up is lost*: a read that is pending for that leaves its waker with the link, which wakes it when the response is over.
+//! hyper does not read again by itself: for all it knows the connection has nothing for it.
 
-use crate::link::{Link, Phase};
+use crate::link::Link;
 use crate::strict::Strict;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{self, IoSlice};
@@ -45,8 +45,8 @@ impl<I: Read + Write + Unpin> Read for HalfOpen<I> {
         if !this.stream.has_ended() {
             ready!(Pin::new(&mut this.stream).poll_read(context, buf))?;
         }
-        let is_busy = |link: &Arc<Link>| link.phase().0 == Phase::Busy;
-        if this.stream.has_ended() && this.link.as_ref().is_some_and(is_busy) {
+        let holds = |link: &Arc<Link>| link.hold(context.waker());
+        if this.stream.has_ended() && this.link.as_ref().is_some_and(holds) {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))

@@ -4,7 +4,8 @@ use crate::meter::{Meter, Tally};
 use crate::strict::Watch;
 use http::Method;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 /// What a connection is waited on for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Link {
     /// Changes whenever the phase is set, be it to what it was.
     stamp: AtomicU32,
     last: AtomicBool,
+    /// Who waits for the response to be over.
+    held: Mutex<Option<Waker>>,
     /// How many requests have begun.
     requests: AtomicU64,
     /// Changes whenever something has been written.
@@ -46,6 +49,7 @@ impl Link {
             stamp: AtomicU32::new(0),
             checked: OnceLock::new(),
             last: AtomicBool::new(false),
+            held: Mutex::new(None),
             requests: AtomicU64::new(0),
             writes: AtomicU32::new(0),
         }
@@ -125,6 +129,25 @@ impl Link {
     /// The response has been given to hyper, or given up.
     pub(crate) fn end_response(&self) {
         self.set(Phase::Idle);
+        // After the phase: whoever comes to hold later sees it.
+        let held = self.held().take();
+        if let Some(held) = held {
+            held.wake();
+        }
+    }
+
+    /// Has this woken when the response is over; false when there is none to wait for.
+    pub(crate) fn hold(&self, waker: &Waker) -> bool {
+        let mut held = self.held();
+        if self.phase().0 != Phase::Busy {
+            return false;
+        }
+        *held = Some(waker.clone());
+        true
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn set_checked(&self, watch: Watch) {

@@ -444,7 +444,8 @@ const HALF: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello
 #[test]
 fn a_client_that_ends_its_sending_half_gets_its_responses() {
     let (go, gone) = (Arc::new(Event::new()), Arc::new(Event::new()));
-    let (open, hook) = (go.clone(), gone.clone());
+    let begun = Arc::new(Event::new());
+    let (open, hook, called) = (go.clone(), gone.clone(), begun.clone());
     let config = Config {
         // The end of the connection is the end of the client's, not that of its time.
         keep_alive: WAIT,
@@ -453,23 +454,30 @@ fn a_client_that_ends_its_sending_half_gets_its_responses() {
     let serving = serve(config, move |exchange: Exchange| {
         let hook = hook.clone();
         exchange.responder.on_gone(move || hook.set());
+        called.set();
         open.wait().expect("nobody cancels");
         parts_after_the_end(exchange);
     });
-    let mut client = serving.client();
-    // Two of them, one behind the other.
-    send(&mut client, &HALF.repeat(2));
-    client.get_ref().shutdown(Shutdown::Write).expect("it is open");
-    assert!(!gone.wait_timeout(Duration::from_millis(50)).expect("no fiber"));
-    go.set();
-    for _ in 0..2 {
-        let (status, _, body) = response(&mut client);
-        assert_eq!((status, body.len()), (200, 300_000));
+    // One, and two of them one behind the other.
+    for count in [1, 2] {
+        go.clear();
+        begun.clear();
+        let mut client = serving.client();
+        send(&mut client, &HALF.repeat(count));
+        assert!(begun.wait_timeout(WAIT).expect("no fiber"));
+        client.get_ref().shutdown(Shutdown::Write).expect("it is open");
+        let is_gone = gone.wait_timeout(Duration::from_millis(50));
+        go.set();
+        assert!(!is_gone.expect("no fiber"));
+        for _ in 0..count {
+            let (status, _, body) = response(&mut client);
+            assert_eq!((status, body.len()), (200, 300_000));
+        }
+        let began = Instant::now();
+        assert!(is_closed(&mut client));
+        assert!(began.elapsed() < WAIT / 2);
+        assert!(!gone.is_set());
     }
-    let began = Instant::now();
-    assert!(is_closed(&mut client));
-    assert!(began.elapsed() < WAIT / 2);
-    assert!(!gone.is_set());
     serving.stop();
 }
 
@@ -493,5 +501,33 @@ fn where_it_counts_as_gone_it_is() {
     client.get_ref().shutdown(Shutdown::Write).expect("it is open");
     assert!(gone.wait_timeout(WAIT).expect("no fiber"));
     assert!(is_closed(&mut client));
+    serving.stop();
+}
+
+#[test]
+fn the_connection_of_a_client_that_ends_its_half_ends_after_its_response() {
+    let (go, begun) = (Arc::new(Event::new()), Arc::new(Event::new()));
+    let (open, called) = (go.clone(), begun.clone());
+    let config = Config {
+        keep_alive: WAIT,
+        ..Config::default()
+    };
+    let serving = serve(config, move |exchange: Exchange| {
+        called.set();
+        open.wait().expect("nobody cancels");
+        hello(exchange);
+    });
+    let mut client = serving.client();
+    send(&mut client, HALF);
+    assert!(begun.wait_timeout(WAIT).expect("no fiber"));
+    client.get_ref().shutdown(Shutdown::Write).expect("it is open");
+    // Until the end has been read: nothing tells.
+    std::thread::sleep(Duration::from_millis(50));
+    go.set();
+    assert_eq!(response(&mut client).2, b"hello");
+    // Not only when its time is up.
+    let began = Instant::now();
+    assert!(is_closed(&mut client));
+    assert!(began.elapsed() < WAIT / 2);
     serving.stop();
 }

@@ -99,7 +99,7 @@ def upload(port: int, size: int) -> dict[str, int]:
     return {"bytes": int(data.rpartition(b"\r\n")[2])}
 
 
-def requests(port: int, _: random.Random) -> int:
+def requests(port: int, source: random.Random) -> int:
     """Many on one connection, one behind the other."""
     with connect(port) as client:
         for _ in range(50):
@@ -109,7 +109,7 @@ def requests(port: int, _: random.Random) -> int:
     return status
 
 
-def connections(port: int, _: random.Random) -> int:
+def connections(port: int, source: random.Random) -> int:
     """Many that say nothing."""
     for client in [connect(port) for _ in range(50)]:
         client.close()
@@ -146,11 +146,15 @@ def trickles(port: int, source: random.Random) -> int:
 
 def reads_slowly(port: int, source: random.Random) -> int:
     """A client of a stream without an end that takes little of it."""
-    with connect(port) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with socket.socket() as client:
+        client.settimeout(WAIT)
+        # Before it connects: a window that shrinks afterwards has the system drop what was sent, and wait.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        client.connect(("127.0.0.1", port))
         client.sendall(GET % b"/endless")
         for _ in range(50):
-            client.recv(500)
+            if client.recv(500).startswith(b"HTTP/1.1 503"):
+                return 503
             time.sleep(0.01)
     return 200
 
