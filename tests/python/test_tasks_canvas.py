@@ -354,3 +354,15 @@ def test_whatever_dies_when_it_goes_on(tmp_path: Path) -> None:
         assert len(codes) < 10
     assert len(codes) == 5
     assert ended == (0, str(sum(range(3)) + 3 * 10 + 100 + 1000))
+
+
+def test_a_chain_that_ends_with_a_group_of_nothing(site: Site) -> None:
+    """What follows it waits for the last job before it, and gets the empty list."""
+    pack = site.tasks["pack"]
+    canvas = chain(chain(pack.s(1), group()), pack.s(2))
+    with site.tasks.worker():
+        job = canvas.delay()
+        assert isinstance(job, Job)
+        assert job.get(timeout=10) == pack([], 2)
+        first, last = sorted(site.tasks.jobs(), key=lambda state: str(state.id))
+        assert last.started_at >= first.finished_at

@@ -499,7 +499,7 @@ unraisable = []
 sys.unraisablehook = unraisable.append
 innocents = [roving.spawn(innocent) for _ in range(6)]
 with tasks.worker(concurrency=8):
-    jobs = loop.delay_many([()] * 300)
+    jobs = loop.delay_many([()] * 100)
     for job in jobs:
         assert job.get(100) == 1
 stop = True

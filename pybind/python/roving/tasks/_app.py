@@ -242,7 +242,7 @@ class Tasks:
         if self.eager:
             from roving.tasks._eager import run
 
-            return [run(self, job) for job in jobs]
+            return run(self, jobs)
         found = []
         for outcome in self._store.enqueue(jobs):
             if isinstance(outcome, Exception):

@@ -75,6 +75,10 @@ class Canvas:
         """
         raise NotImplementedError
 
+    def _is_empty(self) -> bool:
+        """Whether it has no job."""
+        return False
+
     def __or__(self, other: Canvas) -> Chain:
         """Chain: `a.s() | b.s()`."""
         if not isinstance(other, Canvas):
@@ -160,6 +164,9 @@ class _Several(Canvas):
                     f"and {part!r} is none"
                 )
 
+    def _is_empty(self) -> bool:
+        return all(part._is_empty() for part in self.parts)
+
     def __repr__(self) -> str:
         """Write it as it was made."""
         return f"{type(self).__name__.lower()}({', '.join(map(repr, self.parts))})"
@@ -178,14 +185,14 @@ class Chain(_Several):
         joins: str | None,
     ) -> Output:
         output = given if given is not None else []
+        # A group of nothing has nobody who could be waited for: who waits for the chain waits for the last
+        # part that has somebody.
+        last = max((at for at, part in enumerate(self.parts) if not part._is_empty()), default=0)
         for at, part in enumerate(self.parts):
-            last = at == len(self.parts) - 1
-            group = joins if last else _JobStore.new_id()
-            before = len(plan.jobs)
+            group = joins if at >= last else _JobStore.new_id()
             output = part._place(plan, args, kwargs, given, after, group)
             given, args, kwargs = output, (), {}
-            # A group of nothing has nobody who could be waited for.
-            if len(plan.jobs) > before:
+            if not part._is_empty():
                 after = group
         return output
 

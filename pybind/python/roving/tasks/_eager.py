@@ -16,26 +16,25 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(tasks: Tasks, job: dict[str, Any]) -> Job:
-    """Run a job, at once and as often as it may be tried, without a wait between; it goes through the store.
+def run(tasks: Tasks, jobs: list[dict[str, Any]]) -> list[Job]:
+    """Run jobs, at once and as often as they may be tried, without a wait between; they go through the store.
 
-    So arguments and results are written down and read, and what a test sees of the job is what a worker
-    would have made of it. Etas, limits of time and rates do not count.
+    So arguments and results are written down and read, and what a test sees of a job is what a worker would
+    have made of it. Etas, limits of time and rates do not count.
     """
     store = tasks._store
-    job = {**job, "eta": None, "limit": None, "queue": job["queue"]}
     worker = store.register("eager")
     try:
-        outcome = store.enqueue([job])[0]
-        if isinstance(outcome, Exception):
-            raise outcome
-        how, id = outcome
-        handle = Job(tasks, id, how == "duplicate")
-        while how == "new":
-            # A job may enqueue others, which run before it goes on: nobody else's are waiting.
-            claimed = store.claim(worker, [], 1)
-            if not claimed:
-                break
+        # Together: one may wait for another.
+        outcomes = store.enqueue([{**job, "eta": None, "limit": None} for job in jobs])
+        found = []
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+            how, id = outcome
+            found.append(Job(tasks, id, how == "duplicate"))
+        # A job may enqueue others, which run before it goes on, and then with them what is left of these.
+        while claimed := store.claim(worker, [], 1):
             token, record = claimed[0]
             ended = contextvars.copy_context().run(run_attempt, tasks, record, lambda: None)
             then = ended.outcome
@@ -43,7 +42,7 @@ def run(tasks: Tasks, job: dict[str, Any]) -> Job:
                 then = (*then[:3], store.now())
             store.acknowledge(token, then)
             _tell(tasks, Attempt(tasks, record), ended)
-        return handle
+        return found
     finally:
         store.retire(worker)
 
