@@ -30,11 +30,13 @@ setup: ## check the toolchain, find or build an interpreter, make .venv (scripts
 toolchain:
 	@scripts/setup --toolchain
 
+# What visitors bring is kept in .build/demo; the server says where it serves, and ends with Ctrl-C.
 .PHONY: demo
-demo: python ## run what roving can do at present: ten thousand calls at once, a computation on all cores
-	@echo; echo "== examples/python/fan_out.py"; $(venv)/python examples/python/fan_out.py
-	@echo; echo "== examples/python/word_count.py"; $(venv)/python examples/python/word_count.py
-	@echo; echo "The same fibers in Rust: cargo run --release -p roving-runtime --example demo"
+demo: python ## serve a site and its background jobs in one process, at 127.0.0.1:8000 (DEMO_BIND), until Ctrl-C
+	@echo; echo "Texts are uploaded and their words counted, in one process: http://$(DEMO_BIND)"; echo
+	@WORDS_FOLDER=$(CURDIR)/.build/demo exec $(venv)/roving serve words_site:app --tasks words_site:tasks \
+		--app-dir examples/python --bind $(DEMO_BIND)
+DEMO_BIND ?= 127.0.0.1:8000
 
 .PHONY: python
 python: setup ## build the Python package into .venv

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import roving
+from roving.serve._load import CannotLoad
 from roving.serve._log import logger
 
 if TYPE_CHECKING:
@@ -21,12 +22,15 @@ def find(targets: Iterable[str], folder: str) -> list[Tasks]:
 
     Raises CannotLoad when there is no such Tasks; what its module raises is raised as it is.
     """
-    # Not imported without need: most servers have no jobs.
-    from roving.tasks._load import load
-
     found: list[Tasks] = []
     for target in targets:
-        tasks = load(target, folder=folder)
+        # Not imported without need: most servers have no jobs.
+        from roving.tasks import _load
+
+        try:
+            tasks = _load.load(target, folder=folder)
+        except _load.CannotLoad as error:
+            raise CannotLoad(str(error)) from None
         if tasks not in found:
             found.append(tasks)
     return found
@@ -56,7 +60,7 @@ class Jobs:
             raise
 
     def stop(self, grace: float) -> None:
-        """Begin no more jobs, and let those that run finish within `grace` seconds. At once; once is enough."""
+        """Begin no more jobs, and let those that run finish within `grace` seconds. Does not wait."""
         if self._workers and not self._ends:
             self._began = time.monotonic()
             running = sum(worker.running for worker in self._workers)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 import roving
+from roving._roving import StoreError
 from roving.serve import _command, _config
 from roving.serve._admin import AdminListener
 from roving.serve._bind import Listening, activated
@@ -89,11 +90,18 @@ def main(arguments: list[str]) -> int:
         server = start(application, bind, parsed.requests, admin, shared=True)
     except (OSError, ValueError, TypeError) as error:
         return _failed(process, parsed, given, error)
-    service = Service(process, server, admin)
+    try:
+        jobs.start()
+    except (StoreError, ValueError) as error:
+        server.close(0.0)
+        return _failed(process, parsed, given, error)
+    service = Service(process, server, admin, jobs)
     try:
         service.begin()
     except OSError as error:
         server.close(0.0)
+        jobs.stop(0.0)
+        jobs.finish()
         return _fail(error)
     # Before others are told: what they say in turn comes after it.
     if inherited.kind == "stand-in":

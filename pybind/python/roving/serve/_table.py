@@ -95,10 +95,10 @@ _PROCESS = [
         "tasks",
         "list",
         "none",
-        "run the jobs of a roving.tasks.Tasks too, MODULE:NAME, or a module with one called tasks; may be repeated",
+        "run the jobs of a roving.tasks.Tasks too: MODULE:NAME, or a module with one called tasks",
         metavar="MODULE:TASKS",
     ),
-    Entry("tasks_queues", "tasks", "list", "all", "jobs of this queue alone; may be repeated", metavar="QUEUE"),
+    Entry("tasks_queues", "tasks", "list", "all", "jobs of these queues alone", metavar="QUEUE"),
     Entry(
         "tasks_concurrency", "tasks", "positive", "100", "jobs that run at a time, of each Tasks", metavar="N"
     ),
