@@ -178,9 +178,10 @@ class Chain(_Several):
         joins: str | None,
     ) -> Output:
         output = given if given is not None else []
+        # What follows the last job, groups of nothing, has nobody who could be waited for.
+        last = max((at for at, part in enumerate(self.parts) if not _is_empty(part)), default=-1)
         for at, part in enumerate(self.parts):
-            last = at == len(self.parts) - 1
-            group = joins if last else _JobStore.new_id()
+            group = joins if at >= last else _JobStore.new_id()
             before = len(plan.jobs)
             output = part._place(plan, args, kwargs, given, after, group)
             given, args, kwargs = output, (), {}
@@ -188,6 +189,10 @@ class Chain(_Several):
             if len(plan.jobs) > before:
                 after = group
         return output
+
+
+def _is_empty(part: Canvas) -> bool:
+    return isinstance(part, _Several) and all(map(_is_empty, part.parts))
 
 
 class Group(_Several):
