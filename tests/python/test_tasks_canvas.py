@@ -108,6 +108,7 @@ def canvases(site: Site) -> list[tuple[Canvas, Any]]:
         (chain(add.si(1), group(add.s(1), double.s()), pack.s()), [[2, 2]]),
         (chain(group(add.si(1), add.si(2)), group(pack.s(), pack.s(3))), [[[1, 2]], [[1, 2], 3]]),
         (chain(add.si(1), group(), pack.s()), [[]]),
+        (chain(chain(add.si(1), group()), pack.s()), [[]]),
         (chord([chord([add.si(1), add.si(2)], pack.s(9)), add.si(3)], pack.s()), [[[[1, 2], 9], 3]]),
         (chain(chord([add.si(1), add.si(2)], pack.s()), pack.s(7)), [[[1, 2]], 7]),
         (group(chord([add.si(1)], pack.s()), add.si(2)) | pack.s(), [[[[1]], 2]]),
