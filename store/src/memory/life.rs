@@ -3,9 +3,7 @@
 use super::state::{Entry, State};
 use crate::api::{Ack, Claim, Enqueued, Outcome, TickOutcome};
 use crate::error::Error;
-use crate::job::{Attempt, Claimed, Job, JobId, NewJob, Status, WorkerId};
-
-pub(super) const GROUP_FAILED: &str = "a job of the group that this one waits for did not succeed";
+use crate::job::{Attempt, Claimed, GROUP_FAILED, Job, JobId, NewJob, Status, WorkerId};
 
 impl State {
     pub(super) fn enqueue(&mut self, new: NewJob) -> Result<Enqueued, Error> {
@@ -197,7 +195,7 @@ impl State {
     }
 
     pub(super) fn acknowledge(&mut self, ack: Ack) -> Result<Status, Error> {
-        crate::sqlite::check_ack(&ack, self.options.max_payload)?;
+        ack.check(self.options.max_payload)?;
         if !self.is_current(&ack.attempt) {
             return Err(Error::Stale);
         }
@@ -323,11 +321,12 @@ impl State {
             entry.keep_until = keep.map(|keep| self.now.saturating_add(keep));
             self.kept.extend(entry.keep_until.map(|until| (until, seq)));
             let group = entry.job.group;
-            if keep == Some(0) {
-                self.retire(seq);
-            }
             if let Some(group) = group {
                 finished.extend(self.leave_group(group, status));
+            }
+            // Last: whoever goes last takes the group along, once it has left it.
+            if keep == Some(0) {
+                self.retire(seq);
             }
         }
     }
