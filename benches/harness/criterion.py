@@ -34,7 +34,8 @@ def run(repository: Path, target: Path, workers: int, cpus: list[int], limit: fl
             stderr=subprocess.DEVNULL,
             timeout=limit,
             check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cpus),  # noqa: PLW1509: this program has one thread
+            # Safe: this program has one thread.
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
         )
     except (OSError, subprocess.SubprocessError) as error:
         print(f"criterion: skipped, {error}", file=sys.stderr)

@@ -23,7 +23,8 @@ def start(command: list[str], cpus: Iterable[int], stderr: int) -> subprocess.Po
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        preexec_fn=lambda: os.sched_setaffinity(0, allowed),  # noqa: PLW1509: this program has one thread
+        # Safe: this program has one thread.
+        preexec_fn=lambda: os.sched_setaffinity(0, allowed),
     )
 
 

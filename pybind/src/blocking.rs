@@ -3,7 +3,7 @@
 use crate::errors::{self, Cancelled};
 use crate::held::Held;
 use crate::wait::{self, Place, Target, Why};
-use crate::{clock, engine, timeout};
+use crate::{clock, engine, native, timeout};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -49,18 +49,21 @@ pub(crate) fn blocking(
         .import(intern!(py, "contextvars"))?
         .call_method0(intern!(py, "copy_context"))?;
     let run = Held::new(context.getattr(intern!(py, "run"))?.unbind());
-    let function = Held::new(function.clone().unbind());
-    let args = Held::new(args.clone().into_any().unbind());
-    let kwargs = kwargs.map(|kwargs| Held::new(kwargs.clone().into_any().unbind()));
+    let all = std::iter::once(function.clone()).chain(args.iter());
+    let all = PyTuple::new(py, all.collect::<Vec<_>>())?;
+    let partial = py
+        .import(intern!(py, "functools"))?
+        .getattr(intern!(py, "partial"))?;
+    let whole = Held::new(partial.call(all, kwargs)?.unbind());
     let result = Arc::new(Mutex::new(None));
     let theirs = Arc::clone(&result);
     let call = engine::handle(py)?.spawn_blocking(move || {
         // When the interpreter is exiting there is nothing to call any more.
         let _ = Python::try_attach(|py| {
             keep_state();
-            let called = call(py, &run, &function, &args, kwargs.as_ref());
+            let called = call(py, &run, &whole);
             *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
-            drop((run, function, args, kwargs));
+            drop((run, whole));
         });
     });
     wait::block(py, None, Why::Blocking, Target::Outside, |until| {
@@ -104,16 +107,10 @@ pub(crate) fn forget_state() {
     });
 }
 
-fn call(py: Python<'_>, run: &Held, function: &Held, args: &Held, kwargs: Option<&Held>) -> Result {
-    let called = (|| {
-        let args = args.bind(py).cast::<PyTuple>()?;
-        let all = std::iter::once(function.bind(py).clone()).chain(args.iter());
-        let all = PyTuple::new(py, all.collect::<Vec<_>>())?;
-        let kwargs = kwargs
-            .map(|kwargs| kwargs.bind(py).cast::<PyDict>())
-            .transpose()?;
-        run.bind(py).call(all, kwargs)
-    })();
+fn call(py: Python<'_>, run: &Held, whole: &Held) -> Result {
+    // A call that comes back while the interpreter is finalized finds its thread ended: by unwinding it, before 3.14. Nothing
+    // of ours may be unwound, so it hangs in there.
+    let called = native::invoke(run.bind(py), [whole.bind(py)]);
     match called {
         Ok(value) => Ok(Held::new(value.unbind())),
         Err(error) => {

@@ -100,7 +100,7 @@ fn run<F: FnOnce(Python<'_>)>(start: Start<F>) {
     unsafe { raw::rv_finish(record, object) };
 }
 
-/// Calls `callable` with `args`, on the stack of a fiber of this module's.
+/// Calls `callable` with `args`, on the stack of a fiber of this module's, or of a thread of the pool.
 pub(crate) fn invoke<'py, const N: usize>(
     callable: &Bound<'py, PyAny>,
     args: [&Bound<'py, PyAny>; N],

@@ -54,7 +54,12 @@ fn dropping_drains() {
 #[test]
 fn abandoning_cancels_then_lets_go() {
     let runtime = runtime(2);
-    let polite = runtime.spawn(park);
+    let polite_begun = Gate::default();
+    let gate = polite_begun.clone();
+    let polite = runtime.spawn(move || {
+        gate.open();
+        park()
+    });
     let stubborn_parked = Gate::default();
     let gate = stubborn_parked.clone();
     let stubborn = runtime.spawn(move || {
@@ -67,9 +72,10 @@ fn abandoning_cancels_then_lets_go() {
     });
     let unstarted_after = runtime.handle().clone();
     stubborn_parked.wait();
-    while !polite.is_done() && polite.wait_timeout(Duration::from_millis(1)) != Ok(false) {}
+    polite_begun.wait();
+    // All of this time passes: the stubborn one takes it. The polite one needs a turn within it, on whatever machine.
     assert!(
-        !runtime.shutdown(DropPolicy::Abandon(Duration::from_millis(20))),
+        !runtime.shutdown(DropPolicy::Abandon(Duration::from_secs(1))),
         "one fiber had not ended"
     );
     assert_eq!(polite.join().unwrap(), Err(Cancelled));

@@ -103,6 +103,21 @@ pub struct Ack {
     pub then: Vec<NewJob>,
 }
 
+impl Ack {
+    /// Whether everything in it can be written: half an acknowledgement there is not.
+    pub(crate) fn check(&self, max_payload: usize) -> Result<(), Error> {
+        if let Outcome::Succeeded { result: Some(result) } = &self.outcome
+            && result.len() > max_payload
+        {
+            let length = result.len();
+            return Err(Error::Invalid(format!(
+                "the result has {length} bytes, and at most {max_payload} are taken"
+            )));
+        }
+        self.then.iter().try_for_each(|job| job.check(max_payload))
+    }
+}
+
 /// What came of a cancel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {

@@ -311,6 +311,9 @@ impl NewJob {
     }
 }
 
+/// The error of a job that waited for a group in vain.
+pub(crate) const GROUP_FAILED: &str = "a job of the group that this one waits for did not succeed";
+
 /// The year 9999: whatever is later was given in another unit.
 pub(crate) const MAX_TIME: i64 = 253_402_300_799_999;
 

@@ -128,19 +128,24 @@ def test_blocking(place: Place) -> None:
 
 
 def test_blocking_calls_do_not_hold_up_their_worker() -> None:
-    """Twenty of them take as long as one, and a cancelled fiber does not wait for its own."""
-    start = time.monotonic()
-    fibers = [roving.spawn(roving.blocking, time.sleep, 0.1) for _ in range(20)]
-    for fiber in fibers:
-        fiber.join()
-    assert time.monotonic() - start < 1
-    fiber = roving.spawn(roving.blocking, time.sleep, 0.5)
-    roving.sleep(0.01)
-    start = time.monotonic()
-    fiber.cancel()
-    fiber.wait()
-    assert fiber.cancelled()
-    assert time.monotonic() - start < 0.4
+    """Twenty of them run at the same time, and a cancelled fiber does not wait for its own."""
+    together = threading.Barrier(20)
+    fibers = [roving.spawn(roving.blocking, together.wait, 20) for _ in range(20)]
+    assert sorted(fiber.join() for fiber in fibers) == list(range(20))
+    begun, over = threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        over.wait()
+
+    fiber = roving.spawn(roving.blocking, call)
+    try:
+        assert begun.wait(20)
+        fiber.cancel()
+        assert fiber.wait(20)
+        assert fiber.cancelled()
+    finally:
+        over.set()
 
 
 @places

@@ -188,3 +188,25 @@ def test_run() -> None:
         assert isinstance(roving.spawn(roving.run, int).exception(), RuntimeError)
         print("ok")
     """)
+
+
+def test_a_call_on_the_pool_comes_back_while_the_interpreter_is_finalized() -> None:
+    """Its thread has nowhere to go, and stays; before 3.14 it is unwound."""
+    child.check(
+        """
+        import os
+        reads, writes = os.pipe()
+        class Late:
+            def __del__(self, write=os.write, fd=writes, sleep=time.sleep):
+                # The module is being cleared: threads that want the interpreter are ended from here on.
+                write(fd, b"xxxx")
+                sleep(0.3)
+                write(1, b"ok")
+        late = Late()
+        for _ in range(4):
+            roving.spawn(roving.blocking, os.read, reads, 1)
+        while roving.stats()["blocking_threads"] < 4:
+            roving.sleep(0.001)
+        roving.sleep(0.01)
+        """
+    )

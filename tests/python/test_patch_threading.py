@@ -461,8 +461,8 @@ def test_interrupt_main() -> None:
         def interrupt():
             time.sleep(0.05)
             _thread.interrupt_main()
-        threading.Thread(target=interrupt).start()
         try:
+            threading.Thread(target=interrupt).start()
             roving.spawn(threading.Event().wait, 20).join()
             raise SystemExit("not interrupted")
         except KeyboardInterrupt:

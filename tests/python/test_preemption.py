@@ -85,13 +85,17 @@ def test_a_fiber_that_is_alone_is_left_alone() -> None:
     child.check(
         PAIR
         + """
+    over = roving.Event()
     def sleeper():
-        roving.sleep(0.5)
+        with roving.timeout(60):
+            over.wait()
     def spinner():
         roving.sleep(0.01)
         before = roving.stats()["preemptions"]
         spin(0.2)
-        return roving.stats()["preemptions"] - before
+        count = roving.stats()["preemptions"] - before
+        over.set()
+        return count
     counts = []
     pair(lambda: counts.append(spinner()), sleeper, quantum=0.001)
     assert counts == [0], counts

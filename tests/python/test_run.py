@@ -229,27 +229,30 @@ def test_preemption_is_on(tmp_path: Path) -> None:
     program = write(
         tmp_path,
         """
-        import roving, time
-        ticks = []
+        import roving, sys, time
+        ticks, over = [], []
         def spin(end):
-            while time.monotonic() < end:
+            while time.monotonic() < end and not over:
                 pass
         def tick():
             for _ in range(5):
                 time.sleep(0.001)
                 ticks.append(time.monotonic())
         def main():
-            end = time.monotonic() + 1
+            end = time.monotonic() + float(sys.argv[1])
             spinners = [roving.spawn(spin, end) for _ in range(2)]
             roving.spawn(tick).join()
+            over.append(1)
             return time.monotonic() < end
         print(roving.spawn(main).join())
         """,
     )
-    assert run(*ROVING, "run", "--workers=1", program, folder=tmp_path).stdout == "True\n"
-    assert run(*ROVING, "run", "--workers=1", "--no-preempt", program, folder=tmp_path).stdout == "False\n"
+    # Seconds that the spinners have: with it the ticker ends long before, without it never.
+    assert run(*ROVING, "run", "--workers=1", program, "20", folder=tmp_path).stdout == "True\n"
+    off = run(*ROVING, "run", "--workers=1", "--no-preempt", program, "0.5", folder=tmp_path)
+    assert off.stdout == "False\n"
     env = {"ROVING_PREEMPT": "0", "ROVING_WORKERS": "1"}
-    assert run(*ROVING, "run", program, folder=tmp_path, env=env).stdout == "False\n"
+    assert run(*ROVING, "run", program, "0.5", folder=tmp_path, env=env).stdout == "False\n"
 
 
 @pytest.mark.parametrize(

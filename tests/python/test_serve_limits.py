@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import roving
+from child import FREE_THREADED
 from serving import WAIT, Client, Environ, Serving, StartResponse, plain, request
 from serving import quiet_log as quiet_log
 
@@ -148,6 +149,8 @@ def test_what_is_malformed_is_refused_and_logged(caplog: pytest.LogCaptureFixtur
                 assert client.response().status == status
                 assert client.is_closed()
         assert server.handle.stats()["malformed"] == len(bad)
+        # A fiber of its own tells of it.
+        server.logged()
     assert called == ["/before"] * len(bad)
     messages = [record.getMessage() for record in caplog.records]
     assert any("127.0.0.1 was refused" in message and "Host" in message for message in messages), messages
@@ -157,7 +160,6 @@ def test_an_idle_connection_is_closed() -> None:
     """After the keep-alive time, and not before a request that takes longer."""
     gate = Gate()
     with Serving(gate, keep_alive=0.2) as server, contextlib.closing(server.client()) as client:
-        assert client.get("/quick").body == b"quick"
         client.send(request("/"))
         gate.wait(1)
         roving.sleep(0.4)
@@ -306,6 +308,7 @@ def test_servers_beside_one_another() -> None:
         assert not server.get().all("date")
 
 
+@pytest.mark.skipif(not FREE_THREADED, reason="with a GIL there are no spares")
 def test_a_server_may_ask_another() -> None:
     """Of this process, with or without patch: a worker that blocks has another beside it."""
     import http.client

@@ -24,9 +24,9 @@ PROGRAMS = {
         f"locks: {name}": test_lock_torture.COMMON + source
         for name, source in test_lock_torture.PROGRAMS.items()
     },
-    "everything": test_torture.LENGTH_AND_SEED + test_sync_torture.EVERYTHING,
+    "everything": test_torture.LENGTH_AND_SEED + test_torture.ROUNDS + test_sync_torture.EVERYTHING,
     **{f"storm: {name}": STORM + source for name, source in test_preemption_storm.BODIES.items()},
-    "patched": test_torture.LENGTH_AND_SEED + test_patch_storm.MIXED,
+    "patched": test_torture.LENGTH_AND_SEED + test_torture.ROUNDS + test_patch_storm.MIXED,
     "storm: imports": test_preemption_storm.IMPORTS,
 }
 

@@ -2,7 +2,7 @@
 
 import child
 import pytest
-from test_torture import LENGTH_AND_SEED, SECONDS
+from test_torture import LENGTH_AND_SEED, ROUNDS, SECONDS
 
 EVERYTHING = """
     chance, end = random, END
@@ -86,16 +86,7 @@ EVERYTHING = """
     plain = [threading.Thread(target=lambda: [act() for _ in range(200)]) for _ in range(2)]
     for thread in plain:
         thread.start()
-    rounds = 0
-    while time.monotonic() < end:
-        fibers = [roving.spawn(some) for _ in range(50)]
-        roving.sleep(chance.random() / 100)
-        for fiber in fibers[::2]:
-            fiber.cancel()
-        for fiber in fibers:
-            assert fiber.wait(20), roving.dump()
-            assert fiber.cancelled() or fiber.exception() is None, fiber.exception()
-        rounds += 1
+    cancel_at_random(some)
     for thread in [watcher, *plain]:
         thread.join(20)
         assert not thread.is_alive()
@@ -103,7 +94,7 @@ EVERYTHING = """
     assert not lock.locked() and not rlock.locked()
     assert gate.acquire(False) and gate.acquire(False) and not gate.acquire(False)
     assert not roving.fibers()
-    print(rounds, "ok")
+    print("ok")
 """
 
 
@@ -111,7 +102,7 @@ EVERYTHING = """
 def test_everything_at_once(workers: int) -> None:
     """Channels, locks, scopes and timeouts, cancelled at random, with collections and dumps beside them."""
     child.check(
-        LENGTH_AND_SEED + EVERYTHING,
+        LENGTH_AND_SEED + ROUNDS + EVERYTHING,
         workers=workers,
         timeout=60 + SECONDS,
     )

@@ -22,6 +22,22 @@ LENGTH_AND_SEED = """
     def more(): return time.monotonic() < END
 """
 
+# Runs something in fibers, again and again, and cancels half of them on the way.
+ROUNDS = """
+    def cancel_at_random(act):
+        rounds = 0
+        while more():
+            fibers = [roving.spawn(act) for _ in range(50)]
+            roving.sleep(random.random() / 100)
+            for fiber in fibers[::2]:
+                fiber.cancel()
+            for fiber in fibers:
+                assert fiber.wait(20), roving.dump()
+                assert fiber.cancelled() or fiber.exception() is None, fiber.exception()
+            rounds += 1
+        print(rounds, "rounds")
+"""
+
 COMMON = (
     LENGTH_AND_SEED
     + """

@@ -189,7 +189,10 @@ def test_a_scope_in_another_thread_is_cancelled_at_once() -> None:
                 began.set()
                 roving.spawn(roving.sleep, 30).join()
             seconds.append(time.monotonic())
-        for _ in range(5):
+        # One of them: others may want the processors.
+        for _ in range(50):
+            if seconds and seconds[-1] < 0.04:
+                break
             began.clear()
             thread = threading.Thread(target=body)
             thread.start()
@@ -199,7 +202,7 @@ def test_a_scope_in_another_thread_is_cancelled_at_once() -> None:
             opened.pop().cancel()
             thread.join(20)
             seconds[-1] -= at
-        assert min(seconds) < 0.04, seconds
+        assert seconds[-1] < 0.04, seconds
         print("ok")
         """
     )

@@ -95,12 +95,13 @@ pub(super) enum Found {
     Outside,
     /// No fiber moves, nor has since this moment, and the clock waits to see that last. With the turns of all workers until then.
     Since(Instant, u64),
-    /// Nothing will ever move again.
+    /// Nothing will ever move again, or all is over.
     Stuck,
 }
 
-/// Does what is to be done if nothing moves. By the one thread that watches, with what it found last.
-pub(super) fn step(process: &Process, handle: &Handle, before: Found) -> Found {
+/// Does what is to be done if nothing moves. By the one thread that watches, with what it found last. Once all is `over` the
+/// clock stays where it is: only here is it known that nothing moves, and a look before this may have come too early.
+pub(super) fn step(process: &Process, handle: &Handle, before: Found, over: impl FnOnce() -> bool) -> Found {
     if !handle.is_quiet() {
         return Found::Motion;
     }
@@ -144,6 +145,9 @@ pub(super) fn step(process: &Process, handle: &Handle, before: Found) -> Found {
             }
         }
         _ => {}
+    }
+    if over() {
+        return Found::Stuck;
     }
     let fibers = handle.next_deadline();
     let next = match (fibers, rest.deadline) {

@@ -146,9 +146,8 @@ impl Run {
             let slice = if found == Found::Outside { POLL } else { SLICE };
             py.detach(|| observer.wait(Some(Instant::now() + slice)));
             py.check_signals()?;
-            found = rest::step(self.process, handle, found);
+            found = rest::step(self.process, handle, found, || self.only_daemons_are_left());
             if found == Found::Stuck {
-                // The last one may have ended since we looked.
                 return Ok(self.only_daemons_are_left());
             }
         }
@@ -167,7 +166,7 @@ impl Run {
             let slice = if found == Found::Outside { POLL } else { SLICE };
             py.detach(|| observer.wait(Some(Instant::now() + slice)));
             let before = handle.next_deadline();
-            found = rest::step(self.process, handle, found);
+            found = rest::step(self.process, handle, found, || false);
             // Shielded, and waiting for one another.
             if found == Found::Stuck && before.is_none() && handle.is_quiet() {
                 return handle.metrics().outstanding == 0;

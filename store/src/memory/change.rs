@@ -109,8 +109,12 @@ impl State {
             }
             self.release(group);
         }
-        for group in [entry.job.group, entry.job.waits_for].into_iter().flatten() {
-            // The last one to go takes the group along.
+        self.forget_groups(entry.job.group, entry.job.waits_for);
+    }
+
+    /// The last one to go takes the group along that it was of, or waited for.
+    fn forget_groups(&mut self, group: Option<JobId>, waits_for: Option<JobId>) {
+        for group in [group, waits_for].into_iter().flatten() {
             let waited_for = self
                 .waiting
                 .get(&group)
@@ -152,17 +156,19 @@ impl State {
                 continue;
             };
             let (id, status, group, lane) = (entry.job.id, entry.job.status, entry.job.group, entry.lane);
-            if !status.is_finished() {
-                self.lanes[lane].failed += 1;
-                self.effects.finished.push(id);
-                for (seq, status) in group
-                    .map(|group| self.leave_group(group, Status::Cancelled))
-                    .unwrap_or_default()
-                {
+            // First: where groups wait for one another, it may be among those that are to hear of its end.
+            self.delete(seq);
+            if status.is_finished() {
+                continue;
+            }
+            self.lanes[lane].failed += 1;
+            self.effects.finished.push(id);
+            if let Some(group) = group {
+                for (seq, status) in self.leave_group(group, Status::Cancelled) {
                     self.finish(seq, status);
                 }
+                self.forget_groups(Some(group), None);
             }
-            self.delete(seq);
         }
         Purged {
             jobs: found.len() as u64,

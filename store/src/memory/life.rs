@@ -3,9 +3,7 @@
 use super::state::{Entry, State};
 use crate::api::{Ack, Claim, Enqueued, Outcome, TickOutcome};
 use crate::error::Error;
-use crate::job::{Attempt, Claimed, Job, JobId, NewJob, Status, WorkerId};
-
-pub(super) const GROUP_FAILED: &str = "a job of the group that this one waits for did not succeed";
+use crate::job::{Attempt, Claimed, GROUP_FAILED, Job, JobId, NewJob, Status, WorkerId};
 
 /// `keep_until` of a finished job whose result somebody waits for: a time that does not come.
 const HELD: i64 = crate::job::MAX_TIME;
@@ -204,7 +202,7 @@ impl State {
     }
 
     pub(super) fn acknowledge(&mut self, ack: Ack) -> Result<Status, Error> {
-        crate::sqlite::check_ack(&ack, self.options.max_payload)?;
+        ack.check(self.options.max_payload)?;
         if !self.is_current(&ack.attempt) {
             return Err(Error::Stale);
         }

@@ -103,6 +103,8 @@ impl State {
 
     pub(super) fn look_at_clock(&mut self) {
         (self.now, self.steady) = (self.options.clock.wall(), self.options.clock.steady());
+        // A clock that was set back makes what is due later than now again.
+        self.told_until = self.told_until.min(self.now);
     }
 
     pub(super) fn lane(&mut self, queue: &str, rate: Option<&str>) -> usize {
@@ -253,5 +255,35 @@ impl State {
                 Some(rate.next(*full_at, self.steady)).filter(|next| *next > self.steady)
             });
         room.chain(due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::job::NewJob;
+
+    #[test]
+    fn a_clock_set_back_does_not_silence_what_is_due_before_the_old_time() {
+        let clock = Arc::new(ManualClock::new(5000));
+        let mut state = State::new(MemoryOptions {
+            clock: clock.clone(),
+            ..MemoryOptions::default()
+        });
+        state.look_at_clock();
+        state.told_until = state.now;
+        clock.set_wall(1000);
+        state.look_at_clock();
+        let eta = Some(2000);
+        state
+            .enqueue(NewJob {
+                eta,
+                ..NewJob::new("a", "q", "")
+            })
+            .unwrap();
+        assert_eq!(state.next_time(), Some(state.steady + 1000));
     }
 }

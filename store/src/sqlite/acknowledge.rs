@@ -7,7 +7,7 @@ use super::finish::{Settled, is_pruned, settled};
 use super::transaction::Tx;
 use crate::api::{Ack, Outcome};
 use crate::error::Error;
-use crate::job::{Attempt, NewJob, Status};
+use crate::job::{Attempt, Status};
 
 /// Acknowledges attempts, each for itself.
 pub(super) fn acknowledge(tx: &mut Tx<'_>, acks: &[Ack]) -> rusqlite::Result<Vec<Result<Status, Error>>> {
@@ -15,7 +15,7 @@ pub(super) fn acknowledge(tx: &mut Tx<'_>, acks: &[Ack]) -> rusqlite::Result<Vec
 }
 
 fn acknowledge_one(tx: &mut Tx<'_>, ack: &Ack) -> rusqlite::Result<Result<Status, Error>> {
-    if let Err(error) = check(ack, tx.settings.max_payload) {
+    if let Err(error) = ack.check(tx.settings.max_payload) {
         return Ok(Err(error));
     }
     let status = match &ack.outcome {
@@ -30,21 +30,6 @@ fn acknowledge_one(tx: &mut Tx<'_>, ack: &Ack) -> rusqlite::Result<Result<Status
         debug_assert!(refused.is_ok(), "{refused:?}");
     }
     Ok(Ok(status))
-}
-
-/// Whether everything in it can be written: half an acknowledgement there is not.
-pub(crate) fn check(ack: &Ack, max_payload: usize) -> Result<(), Error> {
-    if let Outcome::Succeeded { result: Some(result) } = &ack.outcome
-        && result.len() > max_payload
-    {
-        let length = result.len();
-        return Err(Error::Invalid(format!(
-            "the result has {length} bytes, and at most {max_payload} are taken"
-        )));
-    }
-    ack.then
-        .iter()
-        .try_for_each(|job: &NewJob| job.check(max_payload))
 }
 
 /// The one way that has to be fast. None if the attempt is stale.

@@ -99,6 +99,7 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Picke
     }
     // Lanes share their queue's room and their limit's tokens.
     let mut picked = Vec::new();
+    let mut expired_in = None;
     let mut spent: Vec<(&Lane, usize)> = Vec::new();
     for (_, seq, at, is_over) in heads {
         if picked.len() == wanted {
@@ -117,7 +118,13 @@ fn pick(tx: &mut Tx<'_>, claim: &Claim, wanted: usize) -> rusqlite::Result<Picke
         {
             continue;
         }
+        // What comes after an expired one may be another of its lane, of which more had to be read: so only those that
+        // follow it in its lane at once are known to be next.
+        if expired_in.is_some_and(|lane| lane != at || !is_over) {
+            break;
+        }
         if is_over {
+            expired_in = Some(at);
             expired.push(seq);
             continue;
         }

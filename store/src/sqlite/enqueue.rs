@@ -4,7 +4,7 @@ use super::row;
 use super::transaction::Tx;
 use crate::api::{Enqueued, TickOutcome};
 use crate::error::Error;
-use crate::job::{JobId, NewJob, Status};
+use crate::job::{GROUP_FAILED, JobId, NewJob, Status};
 
 /// Payloads above this have a row of their own: every change of a job's status writes the job's row anew.
 pub(super) const INLINE: usize = 1024;
@@ -117,7 +117,7 @@ fn first_status(tx: &Tx<'_>, job: &NewJob) -> rusqlite::Result<(Status, Option<&
         )?;
         match state {
             Some((0, 0)) => {}
-            Some((0, _)) => return Ok((Status::Failed, Some(super::finish::GROUP_FAILED))),
+            Some((0, _)) => return Ok((Status::Failed, Some(GROUP_FAILED))),
             _ => return Ok((Status::Waiting, None)),
         }
     }

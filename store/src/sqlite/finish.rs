@@ -3,9 +3,7 @@
 use rusqlite::Row;
 
 use super::transaction::Tx;
-use crate::job::{JobId, Status};
-
-pub(super) const GROUP_FAILED: &str = "a job of the group that this one waits for did not succeed";
+use crate::job::{GROUP_FAILED, JobId, Status};
 
 /// `keep_until` of a finished job whose result somebody waits for: a time that does not come.
 pub(super) const HELD: i64 = crate::job::MAX_TIME;
@@ -192,16 +190,21 @@ pub(super) fn delete(tx: &mut Tx<'_>, seq: i64) -> rusqlite::Result<()> {
         tx.execute("DELETE FROM payloads WHERE seq = ?", [seq])?;
     }
     for group in [group, waits_for].into_iter().flatten() {
-        // The last one to go takes the group along.
-        tx.execute(
-            "DELETE FROM job_groups WHERE id = ?1 AND open = 0
-                AND NOT EXISTS (SELECT 1 FROM jobs WHERE group_id = ?1)
-                AND NOT EXISTS (SELECT 1 FROM jobs WHERE status = 8 AND waits_for = ?1)",
-            [group],
-        )?;
+        forget_group(tx, JobId::from_bytes(group))?;
     }
     if let Some(group) = waits_for {
         release(tx, JobId::from_bytes(group))?;
     }
+    Ok(())
+}
+
+/// The last job to go takes the group along that it was of, or waited for.
+pub(super) fn forget_group(tx: &Tx<'_>, group: JobId) -> rusqlite::Result<()> {
+    tx.execute(
+        "DELETE FROM job_groups WHERE id = ?1 AND open = 0
+            AND NOT EXISTS (SELECT 1 FROM jobs WHERE group_id = ?1)
+            AND NOT EXISTS (SELECT 1 FROM jobs WHERE status = 8 AND waits_for = ?1)",
+        [group.as_bytes()],
+    )?;
     Ok(())
 }

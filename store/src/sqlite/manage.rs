@@ -1,6 +1,6 @@
 //! What people do to jobs, and what time does: cancel, retry, purge, prune; keys and limits.
 
-use super::finish::{Settled, delete, retire, revive, settled};
+use super::finish::{Settled, delete, forget_group, retire, revive, settled};
 use super::read::{Condition, condition};
 use super::row;
 use super::transaction::Tx;
@@ -129,17 +129,29 @@ pub(super) fn purge(tx: &mut Tx<'_>, filter: &Filter, after: i64) -> rusqlite::R
     let full = found.len() as i64 == SLICE;
     let jobs = found.len() as u64;
     for (mut job, status) in found {
+        // It may have ended since, with one of those before it.
+        let ends = !status.is_finished() && is_open(tx, job.seq)?;
         delete(tx, job.seq)?;
-        if !status.is_finished() {
+        if ends {
             // Whoever waits for it, or for its group, hears of it. There is no row left to be kept or logged.
             job.keep = 1;
             settled(tx, &job)?;
+            if let Some(group) = job.group {
+                forget_group(tx, group)?;
+            }
         }
     }
     Ok(Slice {
         after: last.filter(|_| full),
         jobs,
     })
+}
+
+fn is_open(tx: &Tx<'_>, seq: i64) -> rusqlite::Result<bool> {
+    let status = tx.first("SELECT status FROM jobs WHERE seq = ?", [seq], |row| {
+        row::status(row, 0)
+    })?;
+    Ok(status.is_some_and(|status| !status.is_finished()))
 }
 
 /// Moves one slice of what is over to the log, and shortens the log. Says how many, and whether that was all.

@@ -23,7 +23,6 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-pub(crate) use self::acknowledge::check as check_ack;
 use self::liveness::Liveness;
 pub(crate) use self::manage::RETRY_GROUP;
 pub use self::open::SqliteOptions;
@@ -214,30 +213,31 @@ impl Store for SqliteStore {
     fn register(&self, name: &str, done: Done<WorkerId>) {
         named!("name of a worker", name, done);
         let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
-        let liveness = match shared.current_liveness() {
-            Ok(liveness) => liveness,
-            Err(error) => return done(Err(error)),
-        };
         // Counted among ours before the commit: whoever looks for the dead right after it sees no lock of our own.
         let held = Arc::new(AtomicI64::new(-1));
         let (theirs, work) = (Arc::clone(&held), Arc::clone(&shared));
-        let give_up = move |shared: &Shared, liveness: &Liveness, held: &AtomicI64| {
+        let give_up = move |shared: &Shared, held: &AtomicI64| {
             let worker = WorkerId(held.swap(-1, Ordering::Relaxed));
             if worker.0 >= 0 {
                 shared.change_ours(|ours| ours.retain(|known| *known != worker));
-                liveness.release(worker);
+                shared.liveness().release(worker);
             }
         };
-        let file = Arc::clone(&liveness);
         let told: Done<WorkerId> = Box::new(move |outcome| {
             if outcome.is_err() {
-                give_up(&shared, &file, &held);
+                give_up(&shared, &held);
             }
             done(outcome);
         });
         self.write(told, move |tx| {
             // Of a transaction that was taken back.
-            give_up(&work, &liveness, &theirs);
+            give_up(&work, &theirs);
+            // The file that is in place now: a lock in another says nothing to anybody. And not on the caller's thread, which
+            // may be that of a forked child, whose descriptors are not its own.
+            let liveness = match work.current_liveness() {
+                Ok(liveness) => liveness,
+                Err(error) => return Ok(Err(error)),
+            };
             let registered = workers::register(tx, &liveness, &name)?;
             if let Ok(worker) = &registered {
                 theirs.store(worker.0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Readers: threads with connections of their own, which the writer never waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -20,7 +20,7 @@ type Read = Box<dyn FnOnce(&Reader, &mut Lanes) + Send>;
 /// Where reads wait.
 #[derive(Default)]
 pub(super) struct Reads {
-    waiting: Mutex<(Vec<Read>, bool)>,
+    waiting: Mutex<(VecDeque<Read>, bool)>,
     wake: Condvar,
 }
 
@@ -36,7 +36,7 @@ impl Reads {
             drop(waiting);
             return done(Err(Error::Closed));
         }
-        waiting.0.push(Box::new(move |reader, lanes| {
+        waiting.0.push_back(Box::new(move |reader, lanes| {
             let found = catch_unwind(AssertUnwindSafe(|| work(&reader.connection, lanes)));
             let outcome = match found {
                 Ok(found) => found.map_err(|error| from_sqlite(&error, &reader.path)),
@@ -56,8 +56,8 @@ impl Reads {
     fn next(&self) -> Option<Read> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if !waiting.0.is_empty() {
-                return Some(waiting.0.remove(0));
+            if let Some(read) = waiting.0.pop_front() {
+                return Some(read);
             }
             if waiting.1 {
                 return None;

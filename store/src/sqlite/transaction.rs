@@ -106,7 +106,7 @@ impl Lanes {
 pub(super) struct TxCache {
     pub(super) lanes: Lanes,
     /// What SQLite counts other connections' commits by, at the transaction before.
-    version: Option<i64>,
+    pub(super) version: Option<i64>,
 }
 
 /// A rate limit as the transaction has it.

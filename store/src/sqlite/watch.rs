@@ -295,15 +295,17 @@ impl Watcher {
         if times.room <= steady {
             self.shared.bell.with(|_, times| times.room = i64::MAX);
         }
+        // Asked before anybody is told: what gets due between the two is claimed, or pruned, by those who are told. The
+        // other way round nobody would be told of it.
+        if due || prune {
+            self.refresh_times();
+        }
         if due || times.room <= steady {
             self.shared.listeners.tell(&Change::Ready);
         }
         if prune {
             self.last_prune = Some(Instant::now());
             self.shared.prune(Box::new(|_| ()));
-        }
-        if due || prune {
-            self.refresh_times();
         }
     }
 
@@ -317,8 +319,12 @@ impl Watcher {
             let asked = self
                 .connection
                 .prepare_cached(sql)
-                .and_then(|mut next| next.query_row([wall], |row| row.get(0)));
-            asked.ok().flatten().unwrap_or(i64::MAX)
+                .and_then(|mut next| next.query_row([wall], |row| row.get::<_, Option<i64>>(0)));
+            match asked {
+                Ok(time) => time.unwrap_or(i64::MAX),
+                // What cannot be read now is asked for again.
+                Err(_) => wall + AGAIN.as_millis() as i64,
+            }
         };
         let due: i64 = ask("SELECT min(eta) FROM jobs WHERE status = 1 AND eta > ?");
         let prune: i64 = ask("SELECT min(keep_until) FROM jobs WHERE keep_until > ?");

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use super::failure::{from_sqlite, internal};
-use super::transaction::{Effects, Lanes, Settings, Tx, TxCache};
+use super::transaction::{Effects, Settings, Tx, TxCache};
 use crate::api::Done;
 use crate::error::Error;
 
@@ -164,6 +164,7 @@ impl Writer {
             .prepare_cached("BEGIN IMMEDIATE")
             .and_then(|mut begin| begin.execute(()));
         begun.map_err(|error| Failure::Commit(from_sqlite(&error, &self.path)))?;
+        let version = cache.version;
         let mut tx = Tx::new(&self.connection, &self.settings, cache);
         let made = catch_unwind(AssertUnwindSafe(|| {
             tx.look_elsewhere()?;
@@ -189,7 +190,11 @@ impl Writer {
             Ok(Err(error)) => Failure::Call(from_sqlite(&error, &self.path)),
             Err(_) => Failure::Call(internal("a call panicked")),
         };
-        cache.lanes = Lanes::default();
+        // Lanes that it made are not there, and nobody was told of others' commits that it saw.
+        *cache = TxCache {
+            version,
+            ..TxCache::default()
+        };
         if !self.connection.is_autocommit() {
             // Should that fail too (the disk is gone), the next transaction tries once more before it begins.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -211,5 +216,59 @@ impl Failure {
         match self {
             Failure::Call(error) | Failure::Commit(error) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::sqlite::schema::{MIGRATIONS, migrate};
+
+    fn call(
+        work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<Result<(), Error>> + Send + 'static,
+    ) -> Box<dyn Call> {
+        Box::new(Typed {
+            work,
+            reply: None,
+            done: Box::new(drop),
+        })
+    }
+
+    #[test]
+    fn others_commits_are_told_of_though_the_transaction_that_saw_them_failed() {
+        let path = std::env::temp_dir().join(format!("roving-store-writer-{}", std::process::id()));
+        let connect = || Connection::open(&path).unwrap();
+        let (mut connection, other) = (connect(), connect());
+        migrate(&mut connection, &path, MIGRATIONS.len()).unwrap();
+        let (told, effects) = mpsc::channel();
+        let mut writer = Writer {
+            connection,
+            path: path.clone(),
+            inbox: Arc::default(),
+            settings: Settings {
+                clock: Arc::new(SystemClock),
+                max_deaths: 1,
+                max_payload: 1,
+                keep_failed: None,
+                log_keep: 0,
+                log_max: 0,
+            },
+            told: Box::new(move |effects| told.send(effects.elsewhere).unwrap()),
+        };
+        let mut cache = TxCache::default();
+        let mut attempt = |call| writer.attempt(&mut [call], &mut cache).is_ok();
+        let heard = || effects.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(attempt(call(|_| Ok(Ok(())))) && !heard());
+        other
+            .execute("INSERT INTO ticks VALUES ('other', 1)", ())
+            .unwrap();
+        assert!(!attempt(call(|tx| tx.execute("nonsense", ()).map(|_| Ok(())))));
+        assert!(attempt(call(|_| Ok(Ok(())))) && heard());
+        assert!(attempt(call(|_| Ok(Ok(())))) && !heard());
+        std::fs::remove_file(path).unwrap();
     }
 }

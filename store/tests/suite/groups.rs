@@ -220,3 +220,69 @@ pub(crate) fn a_waiter_is_retried_with_its_group(case: &Case) {
     succeed(store, claim(store, worker, 9)[0].attempt).unwrap();
     assert_eq!(tasks(&claim(store, worker, 9)), ["waits"]);
 }
+
+/// What waits for a group that is gone waits for one of that id to come, however the group went.
+pub(crate) fn groups_go_with_their_last_job(case: &Case) {
+    let store = &*case.store;
+    let worker = register(store);
+    let group = Some(JobId::new());
+    let late = || {
+        enqueue(
+            store,
+            NewJob {
+                waits_for: group,
+                ..job("late")
+            },
+        )
+    };
+    let member = || NewJob {
+        group,
+        keep: 0,
+        ..job("member")
+    };
+    let all = Filter::default;
+    for purged in [false, true] {
+        enqueue(store, member());
+        if purged {
+            assert_eq!(wait(|done| store.purge(all(), done)), Ok(Purged { jobs: 1 }));
+        } else {
+            succeed(store, claim(store, worker, 1)[0].attempt).unwrap();
+        }
+        let late = late();
+        assert_eq!(status(store, late), Status::Waiting, "purged: {purged}");
+        wait(|done| store.purge(all(), done)).unwrap();
+    }
+}
+
+/// They would wait for ever: a purge is the way out.
+pub(crate) fn groups_that_wait_for_one_another_are_purged(case: &Case) {
+    let store = &*case.store;
+    let (one, two) = (Some(JobId::new()), Some(JobId::new()));
+    let jobs = [(one, two), (two, one)].map(|(group, waits_for)| NewJob {
+        group,
+        waits_for,
+        ..job("circle")
+    });
+    wait(|done| store.enqueue(jobs.to_vec(), done)).unwrap();
+    wait(|done| store.purge(Filter::default(), done)).unwrap();
+    let stats = wait(|done| store.stats(done)).unwrap();
+    assert_eq!((stats.queues[0].failed, stats.queues[0].jobs), (2, [0; 9]));
+    // Nothing is left of the groups, and they can be used again.
+    enqueue(
+        store,
+        NewJob {
+            group: one,
+            ..job("member")
+        },
+    );
+    let late = enqueue(
+        store,
+        NewJob {
+            waits_for: one,
+            ..job("late")
+        },
+    );
+    assert_eq!(status(store, late), Status::Waiting);
+    succeed(store, claim(store, register(store), 1)[0].attempt).unwrap();
+    assert_eq!(status(store, late), Status::Queued);
+}

@@ -190,6 +190,32 @@ pub(crate) fn expired_jobs_do_not_run(case: &Case) {
     assert_eq!(status(store, old), Status::Expired);
 }
 
+/// Those after the last that was claimed are left alone, whatever expired before it.
+pub(crate) fn expired_jobs_end_in_their_turn(case: &Case) {
+    let store = &*case.store;
+    let worker = register(store);
+    let enqueue = |queue: &str, priority, expires| {
+        enqueue(
+            store,
+            NewJob {
+                queue: queue.into(),
+                priority,
+                expires,
+                ..job("a")
+            },
+        )
+    };
+    let (past, first) = (Some(NOON - 1), enqueue("one", 2, Some(NOON - 1)));
+    let (second, third) = (enqueue("one", 1, None), enqueue("two", 0, past));
+    assert_eq!(claim(store, worker, 1)[0].job.id, second);
+    assert_eq!(
+        [first, third].map(|id| status(store, id)),
+        [Status::Expired, Status::Queued]
+    );
+    assert!(claim(store, worker, 1).is_empty());
+    assert_eq!(status(store, third), Status::Expired);
+}
+
 pub(crate) fn retries_end(case: &Case) {
     let store = &*case.store;
     let worker = register(store);
