@@ -4,6 +4,7 @@ mod common;
 
 use common::{Gate, cpu_time, in_child, runtime, steady_runtime};
 use roving_runtime::{FiberView, Hooks, Runtime, current_fiber, park, sleep, spawn, yield_now};
+use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -101,6 +102,41 @@ fn background_work_gets_its_share_and_no_more() {
         background * 4 <= normal,
         "background took a normal share: {turns:?}"
     );
+}
+
+#[test]
+fn background_work_of_the_first_worker_runs_while_all_are_busy() {
+    let runtime = steady_runtime(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let fibers: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, seen) = (stop.clone(), seen.clone());
+            runtime.spawn(move || {
+                let worker = std::thread::current().name().unwrap_or_default().to_owned();
+                if seen.lock().unwrap().insert(worker.clone()) && worker == "roving-0" {
+                    // Once the other has work of its own, which does not end before this is done.
+                    while seen.lock().unwrap().len() < 2 {
+                        yield_now();
+                    }
+                    let handle = roving_runtime::Handle::current().unwrap();
+                    let background = (0..10).map(|_| handle.fiber().background().spawn(|| ()).unwrap());
+                    for fiber in background.collect::<Vec<_>>() {
+                        while !fiber.is_done() {
+                            yield_now();
+                        }
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    yield_now();
+                }
+            })
+        })
+        .collect();
+    for fiber in fibers {
+        fiber.join().unwrap();
+    }
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl WorkerHome {
         );
     }
 
+    /// Background fibers start on all workers but the first, so that one is always free for requests.
+    pub(super) fn starts_background(&self) -> bool {
+        self.index != 0 || self.hub.regular == 1
+    }
+
     /// Queues unstarted work of this thread.
     #[inline]
     fn push_local(&self, work: Work, class: Class) {
@@ -113,7 +118,12 @@ impl WorkerHome {
                 None => return self.hub.wake_one(Amount::Lone),
                 Some(older) => older,
             },
-            Class::Background => work,
+            Class::Background if self.starts_background() => work,
+            // The others look there amid work of their own; out of this queue they take it only when they are idle.
+            Class::Background => {
+                self.hub.injector[class.index()].push(work);
+                return self.hub.wake_one(Amount::Plenty);
+            }
         };
         // SAFETY: `with_here` runs on the worker's thread.
         unsafe { self.with_owner(|owner| owner.local[class.index()].push(older)) };

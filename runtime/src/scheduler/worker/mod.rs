@@ -46,6 +46,7 @@ pub(crate) struct Worker<H: Hooks> {
     /// A spare that has been dismissed.
     retired: bool,
     prefer_new: bool,
+    prefer_injected: bool,
     normal_turns: u32,
     /// When the worker last chose freely what to run.
     chain_since: u64,
@@ -102,6 +103,7 @@ impl<H: Hooks> Worker<H> {
             untidy: false,
             retired: false,
             prefer_new: false,
+            prefer_injected: false,
             normal_turns: 0,
             chain_since: 0,
             probe: None,
@@ -205,7 +207,7 @@ impl<H: Hooks> Worker<H> {
         self.normal_turns += 1;
         if self.normal_turns >= BACKGROUND_SHARE {
             self.normal_turns = 0;
-            if let Some(next) = self.of_class(Class::Background) {
+            if let Some(next) = self.background_turn() {
                 return Some(next);
             }
         }
@@ -319,9 +321,20 @@ impl<H: Hooks> Worker<H> {
         Some(work)
     }
 
-    /// Background fibers start on all workers but the first, so that one is always free for requests.
+    /// Background work amid normal work: what is here, and what others have brought, in turn.
+    fn background_turn(&mut self) -> Option<Next> {
+        self.prefer_injected = !self.prefer_injected;
+        if self.prefer_injected
+            && let Some(work) = self.take_injected(Class::Background)
+        {
+            return Some(Next::Start(work));
+        }
+        self.of_class(Class::Background)
+            .or_else(|| self.take_injected(Class::Background).map(Next::Start))
+    }
+
     fn starts_background(&self) -> bool {
-        self.home.index != 0 || self.hub().regular == 1
+        self.home.starts_background()
     }
 
     fn drain_inbox(&mut self) {
