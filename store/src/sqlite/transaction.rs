@@ -158,10 +158,11 @@ impl<'a> Tx<'a> {
     }
 
     /// Looks whether other processes committed. Commits of this connection do not count, and no other of this store's writes.
+    /// At the first time it cannot know, and says so: somebody may have read before, and wait for what came since.
     pub(super) fn look_elsewhere(&mut self) -> rusqlite::Result<()> {
         let version = self.first("PRAGMA data_version", (), |row| row.get(0))?;
         let before = std::mem::replace(&mut self.cache.version, version);
-        self.effects.elsewhere = before.is_some() && before != version;
+        self.effects.elsewhere = before != version;
         Ok(())
     }
 
