@@ -110,7 +110,7 @@ void rv_interrupt_end(void) {
 /* A token has arrived at this worker, for a fiber that is to be interrupted. */
 static void stop_short(struct rv_worker *w, uint64_t number) {
     struct rv_fiber *f = w->running;
-    if (f != NULL && !rv_orphaned && f->ident == (RV_FIBER_IDENT | number) && may_give_way(w, f)) {
+    if (f != NULL && !rv_orphaned && f->number == number && may_give_way(w, f)) {
         interrupt(w, f);
     }
 }
