@@ -36,7 +36,9 @@ def test_example(name: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert said in done.stdout
-    assert not done.stderr
+    # A machine that is busy may make any call look as if it blocked; that is said with the places below it.
+    said_else = re.sub(r"^a call in .*\n(  .*\n)*", "", done.stderr, flags=re.M)
+    assert not said_else
 
 
 def test_the_readme() -> None:

@@ -14,16 +14,19 @@ def test_the_holder_is_a_neighbour(mode: str, begin: str) -> None:
         + f"""
         make({mode!r})
         order = []
+        held = roving.Event()
         def hold():
             c = connect()
             c.execute("BEGIN IMMEDIATE")
             order.append("held")
+            held.set()
             roving.sleep(0.05)
             c.execute("UPDATE t SET n = n + 1")
             c.execute("COMMIT")
             order.append("let go")
             c.close()
         def want():
+            held.wait()
             c = connect()
             cursor = c.cursor()
             cursor.execute("BEGIN {begin}")
