@@ -217,7 +217,7 @@ def test_a_request_that_raises_gives_its_own_back(quiet_log: None) -> None:
     with Serving(app, thread_locals="pooled") as server, contextlib.closing(server.client()) as client:
         for _ in range(20):
             assert client.get().status == 500
-        # A response comes before its fiber gives back what it has, so the next request may be too early for that.
+        # A response comes before its fiber gives back what it has: the next request may be too early.
         assert 1 <= len(made) < 20
 
 
