@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import roving
-from roving.serve._load import CannotLoad
 from roving.serve._log import logger
 
 if TYPE_CHECKING:
@@ -25,12 +24,9 @@ def find(targets: Iterable[str], folder: str) -> list[Tasks]:
     found: list[Tasks] = []
     for target in targets:
         # Not imported without need: most servers have no jobs.
-        from roving.tasks import _load
+        from roving.tasks._load import load
 
-        try:
-            tasks = _load.load(target, folder=folder)
-        except _load.CannotLoad as error:
-            raise CannotLoad(str(error)) from None
+        tasks = load(target, folder=folder)
         if tasks not in found:
             found.append(tasks)
     return found

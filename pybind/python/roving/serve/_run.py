@@ -227,9 +227,9 @@ def _raise_descriptor_limit() -> None:
 def _report_import(target: str, error: Exception) -> None:
     """Show why an application does not import, from its own frames on."""
     trace = error.__traceback__
-    ours = (__file__, load.__code__.co_filename)
+    ours = os.path.dirname(roving.__file__) + os.sep
     while trace is not None and (
-        trace.tb_frame.f_code.co_filename in ours or "importlib" in trace.tb_frame.f_code.co_filename
+        trace.tb_frame.f_code.co_filename.startswith(ours) or "importlib" in trace.tb_frame.f_code.co_filename
     ):
         trace = trace.tb_next
     if not isinstance(error, SyntaxError):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from typing import Any
 
+from roving._target import CannotLoad, attribute, imported
 from roving.tasks._app import Tasks
 
 __all__ = ["CannotLoad", "load"]
 
 _USUAL = "tasks"
 _STORES = ("sqlite:", "memory:", "postgresql:", "postgres:")
-
-
-class CannotLoad(Exception):
-    """Raised when there is no such Tasks; what its module raises is raised as it is."""
 
 
 def load(target: str, *, folder: str = "") -> Tasks:
@@ -32,30 +27,10 @@ def load(target: str, *, folder: str = "") -> Tasks:
         if target.startswith("sqlite:") and not os.path.exists(path):
             raise CannotLoad(f"there is no job store {path}")
         return Tasks(target)
-    sys.path.insert(0, folder or ".")
-    name, _, attribute = target.partition(":")
-    if not name:
-        raise CannotLoad(f"{target!r} names no module: MODULE:TASKS is wanted")
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        # Of a module that is there, and misses another, the traceback is worth seeing.
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise
-        raise CannotLoad(f"there is no module {error.name!r} here, nor on sys.path") from None
-    found = _attribute(module, name, attribute) if attribute else _only(module, name)
+    module, name, rest = imported(target, folder, "MODULE:TASKS")
+    found = attribute(module, name, rest) if rest else _only(module, name)
     if not isinstance(found, Tasks):
         raise CannotLoad(f"{target} is a {type(found).__name__}, and a roving.tasks.Tasks is wanted")
-    return found
-
-
-def _attribute(module: Any, name: str, attribute: str) -> Any:
-    found = module
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise CannotLoad(f"module {name!r} has no {attribute!r}") from None
     return found
 
 
